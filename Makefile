@@ -1,0 +1,84 @@
+# make            librdaemon.a, to be used with include/rdaemon.h
+# make demo       the example daemon on real input
+# make check      all tests
+# make header     include/rdaemon.h anew, with the pinned cbindgen (make check-header: is it up to date?)
+# make install    DESTDIR= prefix=/usr/local; also make uninstall
+
+prefix = /usr/local
+includedir = $(prefix)/include
+libdir = $(prefix)/lib
+
+CARGO = cargo
+CBINDGEN_VERSION = 0.29.4
+INSTALL = install
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+CARGO_TARGET := $(if $(CARGO_BUILD_TARGET),$(CARGO_BUILD_TARGET)/)release
+SOURCES := Cargo.toml $(shell find src -name '*.rs')
+CBINDGEN = target/tools/cbindgen-$(CBINDGEN_VERSION)/bin/cbindgen
+
+.PHONY: all
+all: librdaemon.a
+
+# The one object of the crate, without compiler_builtins: a second Rust library in the same program does not collide.
+librdaemon.a: target/artifact/rdaemon.o
+	rm -f $@
+	$(AR) rcsD $@ target/artifact/rdaemon.o
+
+target/artifact/rdaemon.o: $(SOURCES) Cargo.lock
+	mkdir -p $(@D)
+	rm -f $@
+	$(CARGO) rustc --release --locked --lib --features capi --crate-type staticlib --target-dir target/artifact -- \
+	    --cfg rdaemon_artifact --emit obj=$@
+
+# The same, with a panic handler that does not link.
+target/proof/rdaemon.o: $(SOURCES) Cargo.lock
+	mkdir -p $(@D)
+	rm -f $@
+	$(CARGO) rustc --release --locked --lib --features capi --crate-type staticlib --target-dir target/proof -- \
+	    --cfg rdaemon_artifact --cfg rdaemon_prove_no_panic --emit obj=$@
+
+$(CBINDGEN):
+	$(CARGO) install --quiet --locked --root target/tools/cbindgen-$(CBINDGEN_VERSION) cbindgen@$(CBINDGEN_VERSION)
+
+.PHONY: header check-header
+header: $(CBINDGEN)
+	$(CBINDGEN) --quiet --config cbindgen.toml --output include/rdaemon.h .
+
+check-header: $(CBINDGEN)
+	$(CBINDGEN) --quiet --config cbindgen.toml --output include/rdaemon.h --verify .
+
+.PHONY: install uninstall
+install: librdaemon.a
+	$(INSTALL) -d "$(DESTDIR)$(includedir)" "$(DESTDIR)$(libdir)/pkgconfig"
+	$(INSTALL) -m 644 include/rdaemon.h "$(DESTDIR)$(includedir)/rdaemon.h"
+	$(INSTALL) -m 644 librdaemon.a "$(DESTDIR)$(libdir)/librdaemon.a"
+	sed -e 's|@prefix@|$(prefix)|' -e 's|@includedir@|$(includedir)|' -e 's|@libdir@|$(libdir)|' \
+	    -e 's|@version@|$(VERSION)|' rdaemon.pc.in > "$(DESTDIR)$(libdir)/pkgconfig/rdaemon.pc"
+
+uninstall:
+	rm -f "$(DESTDIR)$(includedir)/rdaemon.h" "$(DESTDIR)$(libdir)/librdaemon.a" \
+	    "$(DESTDIR)$(libdir)/pkgconfig/rdaemon.pc"
+
+.PHONY: examples demo
+examples: librdaemon.a
+	$(MAKE) -C examples
+
+demo: librdaemon.a
+	$(MAKE) -C examples demo
+
+.PHONY: check check-rust check-ffi check-symbols
+check: check-header check-symbols check-rust check-ffi
+
+check-rust:
+	$(CARGO) test --locked --all-features
+
+check-ffi: librdaemon.a examples
+	$(MAKE) -C ffi-tests check
+
+check-symbols: librdaemon.a target/proof/rdaemon.o
+	ffi-tests/check-symbols librdaemon.a target/proof/rdaemon.o
+
+.PHONY: clean
+clean:
+	rm -rf target librdaemon.a

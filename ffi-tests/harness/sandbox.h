@@ -1,0 +1,31 @@
+/*
+ * sandbox.h: makes the system around a case hostile: denied system calls, a hidden /proc, a full
+ * file system. All of it ends with the case. What is not possible here skips the case.
+ */
+#ifndef SANDBOX_H
+#define SANDBOX_H
+
+#include <stdint.h>
+
+enum { TEST_UID = 12345, TEST_GID = 23456 };
+
+/* From now on the system call fails with `error`, in this process and those it makes. */
+void deny_syscall(long number, int error);
+/* The same, only when the lower half of argument `index` (from 0) equals `value`. */
+void deny_syscall_arg(long number, unsigned index, uint32_t value, int error);
+/* From now on the system call raises SIGSYS, whose handler may answer in the kernel's place. */
+void trap_syscall(long number);
+/* Root becomes an ordinary user with no groups, for good, and stays dumpable so that its /proc
+ * files can be read; anybody else stays who he is. */
+void become_user(void);
+
+/* Makes mounts private to this process; without root, by way of a user namespace. */
+void enter_mount_namespace(void);
+/* Mounts an empty file system over /proc, in a mount namespace of its own. */
+void hide_proc(void);
+/* Mounts a tmpfs at an existing directory, with options such as "size=4096" or "nr_inodes=2". */
+void mount_tmpfs(const char *directory, const char *options);
+/* Mounts the file or directory `from` over `to`. */
+void mount_over(const char *from, const char *to);
+
+#endif

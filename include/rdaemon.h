@@ -1,0 +1,765 @@
+#ifndef RDAEMON_H
+#define RDAEMON_H
+
+/*
+ * rdaemon: what a Unix daemon needs. Become one, hold a pidfile that tells the truth, drop privileges, say when ready.
+ *
+ * The smallest daemon:
+ *
+ *     #include <rdaemon.h>
+ *
+ *     int main(void)
+ *     {
+ *         int pid = rdaemon_daemonize(NULL, 0, NULL, 0, NULL, 0);
+ *         if (pid != 0)
+ *             return pid < 0;         // the original process: failed, or done
+ *         serve();                    // the daemon
+ *     }
+ *
+ * With a pidfile, and an error that a person can act on:
+ *
+ *     struct rdaemon_config config = {.pidfile = "/run/served.pid"};
+ *     struct rdaemon_status status;
+ *     int pid = rdaemon_daemonize(RDAEMON_SIZED(&config), NULL, 0, RDAEMON_SIZED(&status));
+ *     if (pid < 0) {
+ *         char line[128];
+ *         rdaemon_status_message(RDAEMON_SIZED(&status), line, sizeof line);
+ *         fprintf(stderr, "served: %s\n", line);
+ *         return 1;
+ *     }
+ *
+ * Link with librdaemon.a alone.
+ *
+ * Conventions
+ *
+ * - Results. A function returns an int: >= 0 is success, a negative errno is failure. There is one sign for errors: that
+ *   of a result, of rdaemon_status.error and of the argument of rdaemon_fail() is the same. The variable errno is neither
+ *   read nor changed.
+ * - Structs. They are passed with their size: RDAEMON_SIZED(&x) writes both arguments. Fill them with zeros first; zero is
+ *   the default of every field. NULL, 0 means all defaults. Later versions only add fields at the end, whose zero means
+ *   what was done before they existed. A struct shorter than its first version is -EINVAL, one with unknown fields that are
+ *   not zero is -E2BIG, an unknown flag or a non-zero reserved field is -EINVAL.
+ * - Outputs are named ret_, and are written on success only; ret_status is always written. A struct shorter than the
+ *   library's is filled as far as it goes, the tail of a longer one is zeroed. No argument is both input and output but
+ *   the handle of rdaemon_pidfile_write() and rdaemon_pidfile_close().
+ * - Strings and arrays are borrowed for the call. A pointer that is not NULL must point to what its type and its size or
+ *   length say; a string ends with a NUL.
+ * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. A fd is yours to close
+ *   with close(2).
+ * - The library never allocates, locks, prints or exits the caller. Each comment tells whether a function is
+ *   async-signal-safe and thread-safe.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A pointer to a struct, and the struct's size. */
+#define RDAEMON_SIZED(p) (p), sizeof *(p)
+
+
+/// No limit, in struct rdaemon_limit.
+#define RDAEMON_UNLIMITED UINT64_MAX
+
+/// The version of this header: the first number changes when the ABI does.
+#define RDAEMON_VERSION_MAJOR 0
+
+/// The second number changes when something was added; while the first is 0, also when the ABI does.
+#define RDAEMON_VERSION_MINOR 1
+
+/// The third number changes when something was mended.
+#define RDAEMON_VERSION_PATCH 0
+
+/// The version as one number, for comparisons: MAJOR * 1000000 + MINOR * 1000 + PATCH.
+#define RDAEMON_VERSION_NUMBER 1000
+
+/// No limit.
+#define Limit_UNLIMITED UINT64_MAX
+
+/// The steps of the operations, in the order in which daemonize takes them. The numbers never change; later versions
+/// add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
+enum rdaemon_step {
+    /// Nothing failed.
+    RDAEMON_STEP_NONE = 0,
+    /// An argument was refused, before anything was changed.
+    RDAEMON_STEP_CONFIG = 1,
+    /// Original process: fds 0 to 2 made open.
+    RDAEMON_STEP_OPEN_STDIO = 2,
+    /// Original process: /dev/null and the files of the streams opened.
+    RDAEMON_STEP_OPEN_STREAMS = 3,
+    /// Original process: pidfile opened, locked and emptied.
+    RDAEMON_STEP_PIDFILE_OPEN = 4,
+    /// Original process: the channel made on which the daemon reports.
+    RDAEMON_STEP_CHANNEL = 5,
+    /// Either fork of the double fork.
+    RDAEMON_STEP_DOUBLE_FORK = 6,
+    /// Intermediate process: new session.
+    RDAEMON_STEP_SETSID = 7,
+    /// Daemon, from here on: every fd closed that is not kept.
+    RDAEMON_STEP_CLOSE_FDS = 8,
+    /// File creation mask set.
+    RDAEMON_STEP_UMASK = 9,
+    /// Root directory changed.
+    RDAEMON_STEP_CHROOT = 10,
+    /// Working directory changed.
+    RDAEMON_STEP_CHDIR = 11,
+    /// Process lock taken, and pid written into the pidfile.
+    RDAEMON_STEP_PIDFILE_WRITE = 12,
+    /// Resource limits set.
+    RDAEMON_STEP_SET_LIMITS = 13,
+    /// Groups, group id and user id changed, and verified.
+    RDAEMON_STEP_DROP_PRIVILEGES = 14,
+    /// Core dumps prevented.
+    RDAEMON_STEP_PREVENT_CORE = 15,
+    /// No new privileges through execve(2).
+    RDAEMON_STEP_NO_NEW_PRIVS = 16,
+    /// Streams put onto fds 0 to 2.
+    RDAEMON_STEP_REDIRECT_STDIO = 17,
+    /// Signal dispositions reset and mapped.
+    RDAEMON_STEP_SET_SIGNALS = 18,
+    /// Success reported to the original process.
+    RDAEMON_STEP_REPORT = 19,
+    /// Signal mask restored: the last step.
+    RDAEMON_STEP_SIGNAL_MASK = 20,
+    /// The daemon's own set-up, which it ends with rdaemon_ready() or rdaemon_fail().
+    RDAEMON_STEP_READY = 21,
+};
+
+/// What rdaemon_redirect_stdio() takes besides fds.
+enum rdaemon_fd {
+    /// The stream stays what it is.
+    RDAEMON_FD_INHERIT = -1001,
+    /// The stream becomes /dev/null.
+    RDAEMON_FD_NULL = -1002,
+};
+
+/// Flags of rdaemon_close_fds().
+enum rdaemon_close_fds_flags {
+    /// The fds are marked close-on-exec instead of closed.
+    RDAEMON_CLOSE_FDS_CLOEXEC = 1,
+};
+
+/// Flags of rdaemon_prevent_core().
+enum rdaemon_prevent_core_flags {
+    /// Clear the process's dumpable attribute as well, prctl(PR_SET_DUMPABLE): other processes of the same user can no
+    /// longer trace it, and its files in /proc belong to root.
+    RDAEMON_PREVENT_CORE_UNDUMPABLE = 1,
+};
+
+/// What a signal does: struct rdaemon_signal_action.
+enum rdaemon_signal_action_kind {
+    /// Its default.
+    RDAEMON_SIGNAL_DEFAULT = 0,
+    /// Nothing.
+    RDAEMON_SIGNAL_IGNORE = 1,
+    /// The handler runs, with SA_RESTART.
+    RDAEMON_SIGNAL_HANDLER = 2,
+    /// The pidfile is removed; then the process dies as by the signal's default, so that whoever waits for it sees
+    /// which signal it was. In a process forked from the daemon the pidfile is left alone.
+    RDAEMON_SIGNAL_TERMINATE = 3,
+};
+
+/// Flags of struct rdaemon_identity.
+enum rdaemon_identity_flags {
+    /// The real, effective and saved user id become uid; uid 0 can then not be regained.
+    RDAEMON_IDENTITY_UID = 1,
+    /// The real, effective and saved group id become gid.
+    RDAEMON_IDENTITY_GID = 2,
+    /// The supplementary groups become the groups_len ones in groups, which may be none.
+    RDAEMON_IDENTITY_GROUPS = 4,
+    /// The effective ids become the real ones, for a program that is wrongly installed set-user-id or set-group-id.
+    /// Not together with UID or GID.
+    RDAEMON_IDENTITY_RELINQUISH = 8,
+    /// The supplementary groups stay although the user id changes; by default they go with the user. Not together with
+    /// GROUPS.
+    RDAEMON_IDENTITY_KEEP_GROUPS = 16,
+};
+
+/// Flags of struct rdaemon_pidfile_options.
+enum rdaemon_pidfile_flags {
+    /// The file's owner becomes uid and gid, each of which may be (uint32_t)-1 for unchanged.
+    RDAEMON_PIDFILE_OWNER = 1,
+    /// The file's fd survives execve(2), and the locks with it: for a daemon that is a program yet to be executed.
+    RDAEMON_PIDFILE_INHERIT = 2,
+};
+
+/// Who holds a pidfile: struct rdaemon_pidfile_state.
+enum rdaemon_pidfile_state_kind {
+    /// Nobody, or there is no such file: no daemon runs.
+    RDAEMON_PIDFILE_FREE = 0,
+    /// A daemon runs.
+    RDAEMON_PIDFILE_RUNNING = 1,
+    /// A daemon is starting, or only workers of a dead one remain. There is nobody to signal.
+    RDAEMON_PIDFILE_HELD = 2,
+};
+
+/// What a standard stream becomes: struct rdaemon_stream.
+enum rdaemon_stream_action {
+    /// /dev/null when the process detaches; else as it is, as a service manager has set it up.
+    RDAEMON_STREAM_DEFAULT = 0,
+    /// /dev/null.
+    RDAEMON_STREAM_NULL = 1,
+    /// As it is.
+    RDAEMON_STREAM_INHERIT = 2,
+    /// The fd, which is closed in the daemon afterwards unless it is in files_preserve.
+    RDAEMON_STREAM_FD = 3,
+    /// The file at path, opened in the original process, with its working directory and its privileges. Standard input
+    /// reads it; standard output and error append to it, and create it if need be.
+    RDAEMON_STREAM_FILE = 4,
+    /// Standard error only: what standard output becomes.
+    RDAEMON_STREAM_SAME_AS_STDOUT = 5,
+};
+
+/// Whether a new process is made: the field detach of struct rdaemon_config.
+enum rdaemon_detach {
+    /// Yes, unless a service manager started this process, which then is the daemon already: see rdaemon_started_by().
+    RDAEMON_DETACH_AUTO = 0,
+    /// Yes. Refused with -EALREADY when this process was given sockets to serve: its manager would lose sight of it.
+    RDAEMON_DETACH_YES = 1,
+    /// No: this process becomes the daemon.
+    RDAEMON_DETACH_NO = 2,
+};
+
+/// Flags of struct rdaemon_config. They say what is kept of the process as it is, and what is added.
+enum rdaemon_flags {
+    /// The channel between the original process and the daemon stays open, until the daemon says rdaemon_ready() or
+    /// rdaemon_fail(); the original process waits for that with rdaemon_wait_ready(). Needs ret_daemon.
+    RDAEMON_NOTIFY_READY = 1,
+    /// Every signal gets its default disposition, before the signal map; and no signal is blocked.
+    RDAEMON_RESET_SIGNALS = 2,
+    /// There is no default signal map.
+    RDAEMON_KEEP_SIGNALS = 4,
+    /// No fd is closed.
+    RDAEMON_KEEP_FDS = 8,
+    /// The working directory stays. Not with a chroot_directory: it would be a way out.
+    RDAEMON_KEEP_CWD = 16,
+    /// The file creation mask stays.
+    RDAEMON_KEEP_UMASK = 32,
+    /// Core dumps stay possible.
+    RDAEMON_KEEP_CORE = 64,
+    /// The effective ids of a set-user-id program stay. By default they become the real ones.
+    RDAEMON_KEEP_PRIVILEGES = 128,
+    /// Core prevention clears the dumpable attribute as well: see rdaemon_prevent_core().
+    RDAEMON_UNDUMPABLE = 256,
+    /// As rdaemon_no_new_privs().
+    RDAEMON_SET_NO_NEW_PRIVS = 512,
+    /// inetd started this process, which counts as having been given a socket. Nothing else could tell.
+    RDAEMON_INETD = 1024,
+    /// Detach although this process was given sockets to serve, as for a unit of Type=forking.
+    RDAEMON_DETACH_ACTIVATED = 2048,
+};
+
+/// What rdaemon_started_by() returns.
+enum rdaemon_started_by_flags {
+    /// A conclusion: this process was given sockets to serve.
+    RDAEMON_STARTED_ACTIVATED = 1,
+    /// A conclusion: a service manager watches this process.
+    RDAEMON_STARTED_BY_MANAGER = 2,
+    /// Evidence: LISTEN_PID is this process, and LISTEN_PIDFDID, where given, its pidfd.
+    RDAEMON_STARTED_LISTEN_PID = 4,
+    /// Evidence: SYSTEMD_EXEC_PID is this process.
+    RDAEMON_STARTED_SYSTEMD_EXEC_PID = 8,
+    /// Evidence: this process leads a session, and its parent is process 1, which is an init.
+    RDAEMON_STARTED_PARENT_IS_INIT = 16,
+    /// A hint: NOTIFY_SOCKET is set.
+    RDAEMON_STARTED_NOTIFY_SOCKET = 32,
+    /// A hint: INVOCATION_ID is set.
+    RDAEMON_STARTED_INVOCATION_ID = 64,
+    /// A hint: XPC_SERVICE_NAME is set.
+    RDAEMON_STARTED_XPC_SERVICE = 128,
+    /// A hint: standard input is a socket.
+    RDAEMON_STARTED_STDIN_IS_SOCKET = 256,
+};
+
+/// How a pidfile is opened. All zero: mode 0644, the owner who created it, closed by execve(2).
+struct rdaemon_pidfile_options {
+    /// enum rdaemon_pidfile_flags.
+    uint32_t flags;
+    /// The permission bits, whatever the umask; others may not write. 0: 0644 for a new file, unchanged for an old one.
+    uint32_t mode;
+    /// With RDAEMON_PIDFILE_OWNER: the user.
+    uint32_t uid;
+    /// With RDAEMON_PIDFILE_OWNER: the group.
+    uint32_t gid;
+};
+
+/// What a standard stream becomes. A field that its action does not use is zero.
+struct rdaemon_stream {
+    /// enum rdaemon_stream_action.
+    uint32_t action;
+    /// For RDAEMON_STREAM_FD.
+    int32_t fd;
+    /// For RDAEMON_STREAM_FILE.
+    const char *path;
+    /// For RDAEMON_STREAM_FILE: any of O_TRUNC, O_EXCL (both for output only), O_SYNC, O_DSYNC and O_NOFOLLOW, in
+    /// addition. A FIFO is opened without waiting for its other end.
+    int32_t open_flags;
+    /// For RDAEMON_STREAM_FILE: the permission bits of a new file, whatever the umask. 0: 0640.
+    uint32_t mode;
+};
+
+/// One line of a signal map.
+struct rdaemon_signal_action {
+    /// The signal's number.
+    int32_t signal;
+    /// enum rdaemon_signal_action_kind.
+    uint32_t action;
+    /// For RDAEMON_SIGNAL_HANDLER; else NULL. Must be async-signal-safe.
+    void (*handler)(int);
+};
+
+/// A resource limit.
+struct rdaemon_limit {
+    /// RLIMIT_NOFILE and the like, from <sys/resource.h>.
+    int32_t resource;
+    /// Zero.
+    uint32_t reserved;
+    /// The limit in force, in the resource's own unit, or RDAEMON_UNLIMITED.
+    uint64_t soft;
+    /// The limit up to which the soft one may be raised, or RDAEMON_UNLIMITED.
+    uint64_t hard;
+};
+
+/// Whose rights the process has. A field counts only when its flag is set.
+struct rdaemon_identity {
+    /// enum rdaemon_identity_flags.
+    uint32_t flags;
+    /// The user.
+    uint32_t uid;
+    /// The group. Think of it: without one the process keeps the group of the user that it leaves.
+    uint32_t gid;
+    /// Zero.
+    uint32_t reserved;
+    /// The supplementary groups; gid_t is an unsigned 32-bit integer on every system supported.
+    const uint32_t *groups;
+    /// How many they are.
+    size_t groups_len;
+};
+
+/// What kind of daemon the process becomes. All zero is the classic, safe daemon: detached, in "/", umask 0, standard
+/// streams on /dev/null, every other fd closed, no core dumps, SIGTTIN, SIGTTOU and SIGTSTP ignored.
+///
+/// The names are those of PEP 3143 where it has one. Strings and arrays are borrowed for the call.
+struct rdaemon_config {
+    /// enum rdaemon_flags.
+    uint32_t flags;
+    /// enum rdaemon_detach.
+    uint32_t detach;
+    /// The working directory, inside chroot_directory if there is one. NULL: "/".
+    const char *working_directory;
+    /// The root directory. NULL: as it is.
+    const char *chroot_directory;
+    /// The file creation mask. It affects neither the pidfile nor the files of the streams.
+    uint32_t umask;
+    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit.
+    int32_t timeout_ms;
+    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none.
+    const char *pidfile;
+    /// How it is opened.
+    struct rdaemon_pidfile_options pidfile_options;
+    /// The fds that stay open besides 0 to 2, in any order; each must be open.
+    const int32_t *files_preserve;
+    /// How many they are.
+    size_t files_preserve_len;
+    /// What fds 0, 1 and 2 become: streams[STDERR_FILENO] is standard error.
+    struct rdaemon_stream streams[3];
+    /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
+    /// RDAEMON_SIGNAL_TERMINATE. Anything else replaces that. All other signals, and the signal mask, stay the caller's.
+    const struct rdaemon_signal_action *signal_map;
+    /// How many lines it has.
+    size_t signal_map_len;
+    /// Resource limits. RLIMIT_CORE only with RDAEMON_KEEP_CORE.
+    const struct rdaemon_limit *limits;
+    /// How many they are.
+    size_t limits_len;
+    /// Whose rights the daemon has.
+    struct rdaemon_identity identity;
+};
+
+/// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
+struct rdaemon_status {
+    /// The step that failed (enum rdaemon_step); RDAEMON_STEP_NONE on success.
+    int32_t step;
+    /// The negative errno that the call returned; 0 on success.
+    int32_t error;
+    /// On success the daemon's pid. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
+    /// while that is starting, or when only workers of a dead daemon remain. Else 0.
+    int32_t pid;
+    /// The signal that killed a process before it could report, where known; else 0.
+    int32_t signal;
+    /// When step is RDAEMON_STEP_CONFIG: the step to which the refused value belongs (enum rdaemon_step).
+    int32_t subject;
+    /// Zero.
+    int32_t reserved[11];
+};
+
+/// An open, locked pidfile: plain data, to be copied freely, that needs no destructor. The lock is held until every
+/// copy of fd is closed, in this process and in those forked from it; when the process ends at the latest.
+struct rdaemon_pidfile {
+    /// The file, or -1.
+    int32_t fd;
+    /// The directory it is in, for its removal after chdir(2) or chroot(2), or -1. After a chroot(2) it is a way out of
+    /// the new root: close it if that matters more than the removal.
+    int32_t directory_fd;
+    /// The process that wrote its pid, or 0.
+    int32_t writer;
+    /// The library's own.
+    uint32_t flags;
+    /// The file's device.
+    uint64_t device;
+    /// The file's inode.
+    uint64_t inode;
+    /// The file's name in its directory.
+    char name[256];
+};
+
+/// What the caller has afterwards. Which fields are set depends on which process it is.
+struct rdaemon_daemon {
+    /// The daemon's pid, in both processes.
+    int32_t pid;
+    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds. Daemon: -1.
+    int32_t pidfd;
+    /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close; for
+    /// rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
+    int32_t ready_fd;
+    /// 1 when a new process was made, 0 when this one became the daemon.
+    int32_t detached;
+    /// Daemon: the pidfile, locked and written, for rdaemon_pidfile_remove(). Original process, or without a pidfile: its
+    /// fds are -1.
+    struct rdaemon_pidfile pidfile;
+};
+
+/// What rdaemon_pidfile_read() found.
+struct rdaemon_pidfile_state {
+    /// enum rdaemon_pidfile_state_kind: the truth, from the locks.
+    uint32_t state;
+    /// The running daemon, as the kernel names the holder of the process lock; 0 for none. On systems without process
+    /// locks of their own the number in the file.
+    int32_t pid;
+    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty.
+    int32_t written;
+    /// Zero.
+    uint32_t reserved;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/// Tells whether rdaemon_daemonize() would refuse the configuration. It opens nothing and changes nothing, and says
+/// nothing about what only the steps find out, such as a directory that is not there.
+///
+/// config: NULL, 0 for the defaults. ret_status may be NULL.
+///
+/// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+int rdaemon_check(const struct rdaemon_config *config,
+                  size_t config_size,
+                  struct rdaemon_status *ret_status,
+                  size_t ret_status_size);
+
+/// Makes the process a daemon.
+///
+/// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
+/// make fds 0 to 2 open; open /dev/null, the pidfile (locked, so that a second start is refused here) and the files of
+/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds; umask;
+/// chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
+/// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
+///
+/// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
+///
+/// Returns as fork(2) does: the daemon's pid (> 0) in the original process, once every step has succeeded in the daemon;
+/// 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
+/// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
+/// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
+///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
+/// - -EEXIST: the pidfile is held, see rdaemon_pidfile_open();
+/// - -ESRCH: the daemon was killed in the step that ret_status tells;
+/// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;
+/// - else any error of the system calls of that step.
+///
+/// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes that
+/// were made have ended without running a handler of atexit(3) or flushing stdio. In a process that does not detach the
+/// steps before the failed one stay done.
+///
+/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
+/// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
+/// it must come before any use of a framework. Since 0.1.0.
+int rdaemon_daemonize(const struct rdaemon_config *config,
+                      size_t config_size,
+                      struct rdaemon_daemon *ret_daemon,
+                      size_t ret_daemon_size,
+                      struct rdaemon_status *ret_status,
+                      size_t ret_status_size);
+
+/// Tells the original process that the daemon's own set-up is done, and closes ready_fd.
+///
+/// ready_fd is that of struct rdaemon_daemon in the daemon; with -1, as in a daemon that did not detach, the call does
+/// nothing.
+///
+/// Returns 0, -EPIPE when the original process has gone (which is no reason to end), or -EBADF for another negative fd.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_ready(int ready_fd);
+
+/// Tells the original process why the daemon's own set-up failed, and closes ready_fd. Ending is left to the daemon.
+///
+/// ready_fd as for rdaemon_ready(). error is a negative errno, as in -errno, and is what rdaemon_wait_ready() returns.
+///
+/// Returns 0, -EINVAL when error is not a negative errno, -EPIPE when the original process has gone, or -EBADF for a
+/// negative fd other than -1; after -EINVAL ready_fd is still open.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_fail(int ready_fd,
+                 int error);
+
+/// Waits, in the original process, until the daemon has said rdaemon_ready() or rdaemon_fail().
+///
+/// ready_fd and pidfd are those of struct rdaemon_daemon, and stay open. By its pidfd the end of a daemon is seen at
+/// once, though a worker that it forked may hold the channel; without one (-1) only when all of them have ended.
+/// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_status may be NULL.
+///
+/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without a word, -ETIMEDOUT when
+/// the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad arguments.
+/// In every failure the step is RDAEMON_STEP_READY.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_wait_ready(int ready_fd,
+                       int pidfd,
+                       int timeout_ms,
+                       struct rdaemon_status *ret_status,
+                       size_t ret_status_size);
+
+/// Tells what is known of who started this process. The conclusions rest on evidence alone: variables that name no pid
+/// are inherited by children of children, and a socket on standard input may come from anywhere.
+///
+/// Returns enum rdaemon_started_by_flags (>= 0).
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+int rdaemon_started_by(void);
+
+/// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
+/// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
+///
+/// It must be a regular file, and no symlink. Only under the lock is it emptied, so that nobody reads a stale pid as
+/// that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that are CLOEXEC and
+/// >= 3. ret_status may be NULL.
+///
+/// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
+/// starting, or that only workers of a dead daemon remain, after a wait of 100 ms for that to end; -EISDIR for a
+/// directory, -ELOOP for a symlink, -EINVAL for another file that is not regular, for NULL, unknown flags, or a mode that
+/// lets others write; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
+/// After a failure no fd is open and no file is left that was not there.
+/// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
+int rdaemon_pidfile_open(const char *path,
+                         const struct rdaemon_pidfile_options *options,
+                         size_t options_size,
+                         struct rdaemon_pidfile *ret_pidfile,
+                         size_t ret_pidfile_size,
+                         struct rdaemon_status *ret_status,
+                         size_t ret_status_size);
+
+/// Takes the process lock on the pidfile and writes this process's pid into it: for the daemon, after its last fork.
+/// pidfile->writer is set.
+///
+/// The process lock is what lets rdaemon_pidfile_read() name the daemon. It ends with the process, or when the process
+/// closes any fd of the file: do not open your own pidfile a second time.
+///
+/// Returns 0; -EINVAL for NULL or a short handle, -EBADF for a closed one; -EEXIST when another process has the process
+/// lock; -ENOSPC or any other error of write(2), and then the file is empty.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_pidfile_write(struct rdaemon_pidfile *pidfile,
+                          size_t pidfile_size);
+
+/// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
+///
+/// Returns enum rdaemon_pidfile_state_kind (>= 0), -EBADMSG when the file's first line is not a positive number, -EINVAL,
+/// -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does, or any other error of open(2).
+/// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
+/// Since 0.1.0.
+int rdaemon_pidfile_read(const char *path,
+                         struct rdaemon_pidfile_state *ret_state,
+                         size_t ret_state_size);
+
+/// Empties the pidfile and removes it, by the directory as it was when the file was opened, so that chdir(2) or
+/// chroot(2) make no difference. The handle stays open, and the lock held.
+///
+/// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
+/// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,
+/// -EBADF for a closed one; or any error of unlinkat(2), as -EACCES after a loss of privileges: then the file is there,
+/// and empty.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_pidfile_remove(const struct rdaemon_pidfile *pidfile,
+                           size_t pidfile_size);
+
+/// Closes the handle's two fds and sets them to -1. With the last copy of the file's fd, here or in a forked process,
+/// the lock goes. A handle that is closed already is fine.
+///
+/// Returns 0, -EINVAL for NULL or a short handle, or any error of close(2); the fds are closed all the same.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_pidfile_close(struct rdaemon_pidfile *pidfile,
+                          size_t pidfile_size);
+
+/// Tells the name of a step (enum rdaemon_step), as in "drop_privileges"; "unknown" for any other number. The string is
+/// static.
+///
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+const char *rdaemon_step_name(int step);
+
+/// Says in one line what a status means, as in "chdir: No such file or directory" or
+/// "pidfile_open: already running as process 4711". On success the line is "success".
+///
+/// The line goes to the len bytes at buf, cut to fit, always with its NUL; buf may be NULL when len is 0.
+///
+/// Returns the length of the whole line without its NUL, as snprintf(3) does, or -EINVAL for a NULL or short status.
+/// Neither async-signal-safe nor thread-safe with setlocale(3): it asks strerror_r(3). Since 0.1.0.
+int rdaemon_status_message(const struct rdaemon_status *status,
+                           size_t status_size,
+                           char *buf,
+                           size_t len);
+
+/// Starts a new session and process group, without a controlling terminal.
+///
+/// Returns the session's id (> 0), or any error of setsid(2): -EPERM when the process leads a process group already.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_setsid(void);
+
+/// Continues in a grandchild as well: fork(2), setsid(2), fork(2). The grandchild belongs to a new session that it does
+/// not lead, so that it never acquires a controlling terminal, and is nobody's child but init's.
+///
+/// ret_pidfd, unless NULL, gets a pidfd of the grandchild in the original process (CLOEXEC, >= 3; yours to close), or -1
+/// on a system without pidfds; in the grandchild it is left alone.
+///
+/// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
+/// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
+/// -ESRCH: somebody killed the process between.
+/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
+/// threads only the calling one continues in the grandchild, which must not need a lock that another thread holds.
+/// Since 0.1.0.
+int rdaemon_double_fork(int *ret_pidfd);
+
+/// Closes every fd of the process from lowest on, but for the keep_len ones in keep.
+///
+/// keep may be in any order and may repeat itself; numbers that are negative or not open are ignored; it is not
+/// modified. In ascending order it is walked once. keep may be NULL when keep_len is 0. flags: 0 or enum
+/// rdaemon_close_fds_flags.
+///
+/// It works through close_range(2), which meets fds above a lowered RLIMIT_NOFILE too; where that is refused, for
+/// whatever reason, through /proc/self/fd; where that is hidden, by counting up to the limit, but not beyond 1048576.
+///
+/// Returns 0, -EINVAL for a negative lowest, an unknown flag or a NULL keep, or the error of close_range(2) when no
+/// way was left; some fds may be closed then.
+/// Async-signal-safe; needs about 20 KiB of stack. Other threads must not be using the fds. Since 0.1.0.
+int rdaemon_close_fds(int lowest,
+                      const int32_t *keep,
+                      size_t keep_len,
+                      uint32_t flags);
+
+/// Opens /dev/null on each of fds 0, 1 and 2 that is closed, so that no file opened later becomes a standard stream by
+/// accident.
+///
+/// Returns how many it opened, -ENODEV when /dev/null is not the null device, or any error of open(2).
+/// Async-signal-safe. Not thread-safe with threads that close fds 0 to 2. Since 0.1.0.
+int rdaemon_open_stdio(void);
+
+/// Makes fds 0, 1 and 2 duplicates of in, out and err, all at once: a source may itself be a standard stream that is
+/// replaced, so that (0, 2, 1) swaps output and error. The three are inherited through execve(2) then, also where
+/// source and target are the same.
+///
+/// Each of the three is an open fd, RDAEMON_FD_INHERIT or RDAEMON_FD_NULL. The sources stay open.
+///
+/// Returns 0, -EBADF for an fd that is not open, -ENODEV when /dev/null is not the null device, or any error of open(2)
+/// or fcntl(2); on these no stream has changed.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_redirect_stdio(int in,
+                           int out,
+                           int err);
+
+/// Prevents core dumps of this process and of all that it starts.
+///
+/// It sets the soft and the hard RLIMIT_CORE, on Linux to 1, which the kernel takes for "no dump, not even into a
+/// pipe"; with 0 a core_pattern that names a program would still get one. Where the hard limit is 0 already and may not
+/// be raised, the dumpable attribute is cleared instead. flags: 0 or enum rdaemon_prevent_core_flags.
+///
+/// Returns 0, -EINVAL for an unknown flag, or any error of setrlimit(2) or prctl(2).
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_prevent_core(uint32_t flags);
+
+/// Sets the process's resource limits, in the order given, RLIMIT_NOFILE last whatever its place. limits may be NULL
+/// when limits_len is 0.
+///
+/// Returns 0; -EINVAL for an unknown resource, a soft limit above its hard one, a non-zero reserved field, or more than
+/// 32 limits, and then no limit has changed; or any error of setrlimit(2), and then those before the refused one are set.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_set_limits(const struct rdaemon_limit *limits,
+                       size_t limits_len);
+
+/// Sets the process's file creation mask.
+///
+/// Returns the mask before (>= 0), or -EINVAL for one above 0777.
+/// Async-signal-safe, thread-safe, but the mask is the whole process's. Since 0.1.0.
+int rdaemon_umask(uint32_t mask);
+
+/// Changes the process's working directory.
+///
+/// Returns 0, -EINVAL for NULL, -ENAMETOOLONG for a path without a NUL in its first 4096 bytes, or any error of
+/// chdir(2).
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_chdir(const char *path);
+
+/// Changes the process's root directory, and enters it: chroot(2), then chdir(2) to "/". A working directory outside
+/// would be a way out, and so is every fd of a directory outside that stays open.
+///
+/// Returns 0, -EINVAL for NULL, -ENAMETOOLONG for a path without a NUL in its first 4096 bytes, or any error of
+/// chroot(2) or chdir(2).
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_chroot(const char *path);
+
+/// Sets every signal to its default disposition and empties the calling thread's signal mask. SIGKILL and SIGSTOP have
+/// no other disposition, and the signals that libc keeps for itself are left alone.
+///
+/// Returns 0.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_reset_signals(void);
+
+/// Sets the dispositions of the map_len signals in map; the others stay as they are. map may be NULL when map_len is 0.
+///
+/// pidfile is what RDAEMON_SIGNAL_TERMINATE removes; NULL, 0 for none. It is copied into a static slot that the handler
+/// reads, the process's one; each call whose map has such a line sets it.
+///
+/// Returns 0; -EINVAL for a signal that does not exist, cannot be caught or belongs to libc, an unknown action, a
+/// missing or superfluous handler, more than 128 lines, or a short pidfile; -E2BIG for a pidfile with unknown fields.
+/// On any of these nothing has changed.
+/// Async-signal-safe. Not thread-safe with itself. Since 0.1.0.
+int rdaemon_set_signals(const struct rdaemon_signal_action *map,
+                        size_t map_len,
+                        const struct rdaemon_pidfile *pidfile,
+                        size_t pidfile_size);
+
+/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and makes
+/// sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
+///
+/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1, and then nothing has changed;
+/// -EPERM without the right to it, or when the ids read back are not those asked for; any error of setgroups(2),
+/// setresgid(2) or setresuid(2). On any but -EINVAL a part of the privileges may be gone, and the process should end.
+/// Async-signal-safe in a process with one thread. Since 0.1.0.
+int rdaemon_drop_privileges(const struct rdaemon_identity *identity,
+                            size_t identity_size);
+
+/// Makes execve(2) grant no privilege from now on: set-user-id bits and file capabilities have no effect. It holds for
+/// the calling thread and all that it starts, and cannot be undone.
+///
+/// Returns 0, or -ENOSYS on a system without it.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_no_new_privs(void);
+
+/// Tells the version of the linked library, as RDAEMON_VERSION_NUMBER tells that of the header.
+///
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+uint32_t rdaemon_version(void);
+
+/// Tells the version of the linked library, as in "0.1.0". The string is static.
+///
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+const char *rdaemon_version_string(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* RDAEMON_H */

@@ -1,0 +1,459 @@
+use super::intake::{Sized_, answer, array, optional_path, refuse, sized, sized_in, sized_out};
+use super::pidfile::{rdaemon_pidfile, rdaemon_pidfile_options};
+use super::status::rdaemon_status;
+use super::steps::{Limits, SignalMap, rdaemon_identity, rdaemon_limit, rdaemon_signal_action, step_mode};
+use crate::daemon::{self, Config, Daemonized, Detach, Flags, StartedBy, Stream};
+use crate::error::{Error, Step};
+use crate::pidfile::Options;
+use crate::step::Identity;
+use crate::sys::fd;
+use core::ffi::{CStr, c_char, c_int};
+use core::time::Duration;
+use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// What a standard stream becomes: struct rdaemon_stream.
+#[repr(C)]
+pub enum rdaemon_stream_action {
+    /// /dev/null when the process detaches; else as it is, as a service manager has set it up.
+    RDAEMON_STREAM_DEFAULT = 0,
+    /// /dev/null.
+    RDAEMON_STREAM_NULL = 1,
+    /// As it is.
+    RDAEMON_STREAM_INHERIT = 2,
+    /// The fd, which is closed in the daemon afterwards unless it is in files_preserve.
+    RDAEMON_STREAM_FD = 3,
+    /// The file at path, opened in the original process, with its working directory and its privileges. Standard input
+    /// reads it; standard output and error append to it, and create it if need be.
+    RDAEMON_STREAM_FILE = 4,
+    /// Standard error only: what standard output becomes.
+    RDAEMON_STREAM_SAME_AS_STDOUT = 5,
+}
+
+/// What a standard stream becomes. A field that its action does not use is zero.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct rdaemon_stream {
+    /// enum rdaemon_stream_action.
+    pub action: u32,
+    /// For RDAEMON_STREAM_FD.
+    pub fd: i32,
+    /// For RDAEMON_STREAM_FILE.
+    pub path: *const c_char,
+    /// For RDAEMON_STREAM_FILE: any of O_TRUNC, O_EXCL (both for output only), O_SYNC, O_DSYNC and O_NOFOLLOW, in
+    /// addition. A FIFO is opened without waiting for its other end.
+    pub open_flags: i32,
+    /// For RDAEMON_STREAM_FILE: the permission bits of a new file, whatever the umask. 0: 0640.
+    pub mode: u32,
+}
+
+/// Whether a new process is made: the field detach of struct rdaemon_config.
+#[repr(C)]
+pub enum rdaemon_detach {
+    /// Yes, unless a service manager started this process, which then is the daemon already: see rdaemon_started_by().
+    RDAEMON_DETACH_AUTO = 0,
+    /// Yes. Refused with -EALREADY when this process was given sockets to serve: its manager would lose sight of it.
+    RDAEMON_DETACH_YES = 1,
+    /// No: this process becomes the daemon.
+    RDAEMON_DETACH_NO = 2,
+}
+
+/// Flags of struct rdaemon_config. They say what is kept of the process as it is, and what is added.
+#[repr(C)]
+pub enum rdaemon_flags {
+    /// The channel between the original process and the daemon stays open, until the daemon says rdaemon_ready() or
+    /// rdaemon_fail(); the original process waits for that with rdaemon_wait_ready(). Needs ret_daemon.
+    RDAEMON_NOTIFY_READY = 1,
+    /// Every signal gets its default disposition, before the signal map; and no signal is blocked.
+    RDAEMON_RESET_SIGNALS = 2,
+    /// There is no default signal map.
+    RDAEMON_KEEP_SIGNALS = 4,
+    /// No fd is closed.
+    RDAEMON_KEEP_FDS = 8,
+    /// The working directory stays. Not with a chroot_directory: it would be a way out.
+    RDAEMON_KEEP_CWD = 16,
+    /// The file creation mask stays.
+    RDAEMON_KEEP_UMASK = 32,
+    /// Core dumps stay possible.
+    RDAEMON_KEEP_CORE = 64,
+    /// The effective ids of a set-user-id program stay. By default they become the real ones.
+    RDAEMON_KEEP_PRIVILEGES = 128,
+    /// Core prevention clears the dumpable attribute as well: see rdaemon_prevent_core().
+    RDAEMON_UNDUMPABLE = 256,
+    /// As rdaemon_no_new_privs().
+    RDAEMON_SET_NO_NEW_PRIVS = 512,
+    /// inetd started this process, which counts as having been given a socket. Nothing else could tell.
+    RDAEMON_INETD = 1024,
+    /// Detach although this process was given sockets to serve, as for a unit of Type=forking.
+    RDAEMON_DETACH_ACTIVATED = 2048,
+}
+
+const _: () = {
+    assert!(rdaemon_flags::RDAEMON_NOTIFY_READY as u32 == Flags::NOTIFY_READY.bits());
+    assert!(rdaemon_flags::RDAEMON_RESET_SIGNALS as u32 == Flags::RESET_SIGNALS.bits());
+    assert!(rdaemon_flags::RDAEMON_KEEP_SIGNALS as u32 == Flags::KEEP_SIGNALS.bits());
+    assert!(rdaemon_flags::RDAEMON_KEEP_FDS as u32 == Flags::KEEP_FDS.bits());
+    assert!(rdaemon_flags::RDAEMON_KEEP_CWD as u32 == Flags::KEEP_CWD.bits());
+    assert!(rdaemon_flags::RDAEMON_KEEP_UMASK as u32 == Flags::KEEP_UMASK.bits());
+    assert!(rdaemon_flags::RDAEMON_KEEP_CORE as u32 == Flags::KEEP_CORE.bits());
+    assert!(rdaemon_flags::RDAEMON_KEEP_PRIVILEGES as u32 == Flags::KEEP_PRIVILEGES.bits());
+    assert!(rdaemon_flags::RDAEMON_UNDUMPABLE as u32 == Flags::UNDUMPABLE.bits());
+    assert!(rdaemon_flags::RDAEMON_SET_NO_NEW_PRIVS as u32 == Flags::SET_NO_NEW_PRIVS.bits());
+    assert!(rdaemon_flags::RDAEMON_INETD as u32 == Flags::INETD.bits());
+    assert!(rdaemon_flags::RDAEMON_DETACH_ACTIVATED as u32 == Flags::DETACH_ACTIVATED.bits());
+};
+
+/// What kind of daemon the process becomes. All zero is the classic, safe daemon: detached, in "/", umask 0, standard
+/// streams on /dev/null, every other fd closed, no core dumps, SIGTTIN, SIGTTOU and SIGTSTP ignored.
+///
+/// The names are those of PEP 3143 where it has one. Strings and arrays are borrowed for the call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct rdaemon_config {
+    /// enum rdaemon_flags.
+    pub flags: u32,
+    /// enum rdaemon_detach.
+    pub detach: u32,
+    /// The working directory, inside chroot_directory if there is one. NULL: "/".
+    pub working_directory: *const c_char,
+    /// The root directory. NULL: as it is.
+    pub chroot_directory: *const c_char,
+    /// The file creation mask. It affects neither the pidfile nor the files of the streams.
+    pub umask: u32,
+    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit.
+    pub timeout_ms: i32,
+    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none.
+    pub pidfile: *const c_char,
+    /// How it is opened.
+    pub pidfile_options: rdaemon_pidfile_options,
+    /// The fds that stay open besides 0 to 2, in any order; each must be open.
+    pub files_preserve: *const i32,
+    /// How many they are.
+    pub files_preserve_len: usize,
+    /// What fds 0, 1 and 2 become: streams[STDERR_FILENO] is standard error.
+    pub streams: [rdaemon_stream; 3],
+    /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
+    /// RDAEMON_SIGNAL_TERMINATE. Anything else replaces that. All other signals, and the signal mask, stay the caller's.
+    pub signal_map: *const rdaemon_signal_action,
+    /// How many lines it has.
+    pub signal_map_len: usize,
+    /// Resource limits. RLIMIT_CORE only with RDAEMON_KEEP_CORE.
+    pub limits: *const rdaemon_limit,
+    /// How many they are.
+    pub limits_len: usize,
+    /// Whose rights the daemon has.
+    pub identity: rdaemon_identity,
+}
+
+/// What the caller has afterwards. Which fields are set depends on which process it is.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct rdaemon_daemon {
+    /// The daemon's pid, in both processes.
+    pub pid: i32,
+    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds. Daemon: -1.
+    pub pidfd: i32,
+    /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close; for
+    /// rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
+    pub ready_fd: i32,
+    /// 1 when a new process was made, 0 when this one became the daemon.
+    pub detached: i32,
+    /// Daemon: the pidfile, locked and written, for rdaemon_pidfile_remove(). Original process, or without a pidfile: its
+    /// fds are -1.
+    pub pidfile: rdaemon_pidfile,
+}
+
+sized! {
+    rdaemon_config = size_of::<rdaemon_config>(),
+    rdaemon_daemon = 304,
+}
+
+/// What a configuration points to, once it was looked at.
+struct Checked<'a> {
+    config: rdaemon_config,
+    files_preserve: &'a [BorrowedFd<'a>],
+    streams: [Stream<'a>; 3],
+    signal_map: Option<SignalMap>,
+    limits: Limits,
+    identity: Identity<'a>,
+    pidfile_options: Options,
+    paths: [Option<&'a CStr>; 3],
+}
+
+impl<'a> Checked<'a> {
+    fn new(config: *const rdaemon_config, size: usize) -> Result<Checked<'a>, Error> {
+        let config = refuse(sized_in(config, size), Step::Config)?;
+        let numbers = refuse(array(config.files_preserve, config.files_preserve_len), Step::CloseFds)?;
+        let map = (!config.signal_map.is_null() || config.signal_map_len > 0)
+            .then(|| SignalMap::new(config.signal_map, config.signal_map_len));
+        let [stdin, stdout, stderr] = config.streams;
+        Ok(Checked {
+            files_preserve: refuse(fd::borrow_all(numbers), Step::CloseFds)?,
+            streams: [stdin.check()?, stdout.check()?, stderr.check()?],
+            signal_map: refuse(map.transpose(), Step::SetSignals)?,
+            limits: refuse(Limits::new(config.limits, config.limits_len), Step::SetLimits)?,
+            identity: refuse(config.identity.check(), Step::DropPrivileges)?,
+            pidfile_options: refuse(config.pidfile_options.check(), Step::PidfileOpen)?,
+            paths: [
+                refuse(optional_path(config.chroot_directory), Step::Chroot)?,
+                refuse(optional_path(config.working_directory), Step::Chdir)?,
+                refuse(optional_path(config.pidfile), Step::PidfileOpen)?,
+            ],
+            config,
+        })
+    }
+
+    fn config(&'a self) -> Result<Config<'a>, Error> {
+        let [chroot_directory, working_directory, pidfile] = self.paths;
+        let flags = refuse(Flags::from_bits(self.config.flags).ok_or(Errno::INVAL), Step::Config)?;
+        let umask = refuse(step_mode(self.config.umask), Step::Umask)?;
+        let timeout = refuse(u64::try_from(self.config.timeout_ms).map_err(|_| Errno::INVAL), Step::Config)?;
+        let detach = match self.config.detach {
+            0 => Ok(Detach::Auto),
+            1 => Ok(Detach::Yes),
+            2 => Ok(Detach::No),
+            _ => Err(Errno::INVAL),
+        };
+        Ok(Config {
+            flags,
+            detach: refuse(detach, Step::DoubleFork)?,
+            chroot_directory,
+            working_directory,
+            umask: (umask != Mode::empty()).then_some(umask),
+            pidfile,
+            pidfile_options: self.pidfile_options,
+            files_preserve: self.files_preserve,
+            streams: self.streams,
+            signal_map: self.signal_map.as_ref().map(SignalMap::items),
+            limits: self.limits.items(),
+            identity: self.identity,
+            timeout: (timeout > 0).then_some(Duration::from_millis(timeout)),
+        })
+    }
+}
+
+impl rdaemon_stream {
+    fn check<'a>(&self) -> Result<Stream<'a>, Error> {
+        let is_unused = self.path.is_null() && self.open_flags == 0 && self.mode == 0;
+        let stream = match (self.action, self.fd) {
+            (0, 0) if is_unused => Ok(Stream::Default),
+            (1, 0) if is_unused => Ok(Stream::Null),
+            (2, 0) if is_unused => Ok(Stream::Inherit),
+            (3, fd) if is_unused => fd::borrow_open(fd).map(Stream::Fd),
+            (4, 0) => return refuse(self.file(), Step::OpenStreams),
+            (5, 0) if is_unused => Ok(Stream::SameAsStdout),
+            _ => Err(Errno::INVAL),
+        };
+        refuse(stream, Step::RedirectStdio)
+    }
+
+    fn file<'a>(&self) -> Result<Stream<'a>, Errno> {
+        Ok(Stream::File {
+            path: super::intake::path(self.path)?,
+            flags: OFlags::from_bits_retain(self.open_flags as _),
+            mode: if self.mode == 0 { None } else { Some(step_mode(self.mode)?) },
+        })
+    }
+}
+
+/// Tells whether rdaemon_daemonize() would refuse the configuration. It opens nothing and changes nothing, and says
+/// nothing about what only the steps find out, such as a directory that is not there.
+///
+/// config: NULL, 0 for the defaults. ret_status may be NULL.
+///
+/// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rdaemon_check(
+    config: *const rdaemon_config,
+    config_size: usize,
+    ret_status: *mut rdaemon_status,
+    ret_status_size: usize,
+) -> c_int {
+    answer(|| {
+        let result = Checked::new(config, config_size).and_then(|checked| daemon::check(&checked.config()?));
+        rdaemon_status::report(result.map(|()| 0), ret_status, ret_status_size)
+    })
+}
+
+/// Makes the process a daemon.
+///
+/// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
+/// make fds 0 to 2 open; open /dev/null, the pidfile (locked, so that a second start is refused here) and the files of
+/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds; umask;
+/// chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
+/// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
+///
+/// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
+///
+/// Returns as fork(2) does: the daemon's pid (> 0) in the original process, once every step has succeeded in the daemon;
+/// 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
+/// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
+/// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
+///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
+/// - -EEXIST: the pidfile is held, see rdaemon_pidfile_open();
+/// - -ESRCH: the daemon was killed in the step that ret_status tells;
+/// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;
+/// - else any error of the system calls of that step.
+///
+/// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes that
+/// were made have ended without running a handler of atexit(3) or flushing stdio. In a process that does not detach the
+/// steps before the failed one stay done.
+///
+/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
+/// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
+/// it must come before any use of a framework. Since 0.1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rdaemon_daemonize(
+    config: *const rdaemon_config,
+    config_size: usize,
+    ret_daemon: *mut rdaemon_daemon,
+    ret_daemon_size: usize,
+    ret_status: *mut rdaemon_status,
+    ret_status_size: usize,
+) -> c_int {
+    answer(|| {
+        let result = Checked::new(config, config_size).and_then(|checked| {
+            let config = checked.config()?;
+            let has_place = !ret_daemon.is_null() && ret_daemon_size >= rdaemon_daemon::FIRST;
+            let needs_place = config.flags.contains(Flags::NOTIFY_READY);
+            refuse(if needs_place && !has_place { Err(Errno::INVAL) } else { Ok(()) }, Step::Ready)?;
+            daemon::daemonize_promised(&config)
+        });
+        let is_original = matches!(result, Ok(Daemonized::Original { .. }));
+        let daemon = result.map(|daemonized| rdaemon_daemon::hand_over(daemonized, ret_daemon, ret_daemon_size));
+        let pid = rdaemon_status::report(daemon, ret_status, ret_status_size)?;
+        Ok(if is_original { pid } else { 0 })
+    })
+}
+
+impl rdaemon_daemon {
+    /// Fills the caller's struct, which owns the fds from then on; answers the daemon's pid.
+    fn hand_over(daemonized: Daemonized, to: *mut rdaemon_daemon, size: usize) -> i32 {
+        let number = |fd: Option<OwnedFd>| fd.map_or(-1, OwnedFd::into_raw_fd);
+        let mut daemon = rdaemon_daemon { pidfile: rdaemon_pidfile::none(), ..rdaemon_daemon::zeroed() };
+        match daemonized {
+            Daemonized::Original { pid, pidfd, channel } => {
+                // Nobody could close a pidfd that nobody is told of.
+                let pidfd = pidfd.filter(|_| !to.is_null());
+                (daemon.pid, daemon.detached) = (pid, 1);
+                (daemon.pidfd, daemon.ready_fd) = (number(pidfd), number(channel));
+            }
+            Daemonized::Daemon(own) => {
+                (daemon.pid, daemon.detached) = (rustix::process::getpid().as_raw_pid(), own.detached.into());
+                (daemon.pidfd, daemon.ready_fd) = (-1, number(own.channel));
+                daemon.pidfile = own.pidfile.map_or_else(rdaemon_pidfile::none, rdaemon_pidfile::from);
+            }
+        }
+        sized_out(to, size, &daemon);
+        daemon.pid
+    }
+}
+
+/// Tells the original process that the daemon's own set-up is done, and closes ready_fd.
+///
+/// ready_fd is that of struct rdaemon_daemon in the daemon; with -1, as in a daemon that did not detach, the call does
+/// nothing.
+///
+/// Returns 0, -EPIPE when the original process has gone (which is no reason to end), or -EBADF for another negative fd.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rdaemon_ready(ready_fd: c_int) -> c_int {
+    answer(|| if ready_fd == -1 { Ok(0) } else { daemon::ready(fd::take(ready_fd)?).map(|()| 0) })
+}
+
+/// Tells the original process why the daemon's own set-up failed, and closes ready_fd. Ending is left to the daemon.
+///
+/// ready_fd as for rdaemon_ready(). error is a negative errno, as in -errno, and is what rdaemon_wait_ready() returns.
+///
+/// Returns 0, -EINVAL when error is not a negative errno, -EPIPE when the original process has gone, or -EBADF for a
+/// negative fd other than -1; after -EINVAL ready_fd is still open.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rdaemon_fail(ready_fd: c_int, error: c_int) -> c_int {
+    answer(|| match error {
+        -4095..0 if ready_fd == -1 => Ok(0),
+        -4095..0 => daemon::fail(fd::take(ready_fd)?, crate::sys::errno::from_number(error.wrapping_neg())).map(|()| 0),
+        _ => Err(Errno::INVAL),
+    })
+}
+
+/// Waits, in the original process, until the daemon has said rdaemon_ready() or rdaemon_fail().
+///
+/// ready_fd and pidfd are those of struct rdaemon_daemon, and stay open. By its pidfd the end of a daemon is seen at
+/// once, though a worker that it forked may hold the channel; without one (-1) only when all of them have ended.
+/// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_status may be NULL.
+///
+/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without a word, -ETIMEDOUT when
+/// the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad arguments.
+/// In every failure the step is RDAEMON_STEP_READY.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rdaemon_wait_ready(
+    ready_fd: c_int,
+    pidfd: c_int,
+    timeout_ms: c_int,
+    ret_status: *mut rdaemon_status,
+    ret_status_size: usize,
+) -> c_int {
+    answer(|| {
+        let arguments = || {
+            let channel = fd::borrow_open(ready_fd)?;
+            let pidfd = if pidfd == -1 { None } else { Some(fd::borrow_open(pidfd)?) };
+            let limit = match timeout_ms {
+                -1 => None,
+                _ => Some(Duration::from_millis(u64::try_from(timeout_ms).map_err(|_| Errno::INVAL)?)),
+            };
+            Ok((channel, pidfd, limit))
+        };
+        let result = refuse(arguments(), Step::Ready)
+            .and_then(|(channel, pidfd, limit)| daemon::wait_ready(channel, pidfd, limit));
+        rdaemon_status::report(result.map(|()| 0), ret_status, ret_status_size)
+    })
+}
+
+/// What rdaemon_started_by() returns.
+#[repr(C)]
+pub enum rdaemon_started_by_flags {
+    /// A conclusion: this process was given sockets to serve.
+    RDAEMON_STARTED_ACTIVATED = 1,
+    /// A conclusion: a service manager watches this process.
+    RDAEMON_STARTED_BY_MANAGER = 2,
+    /// Evidence: LISTEN_PID is this process, and LISTEN_PIDFDID, where given, its pidfd.
+    RDAEMON_STARTED_LISTEN_PID = 4,
+    /// Evidence: SYSTEMD_EXEC_PID is this process.
+    RDAEMON_STARTED_SYSTEMD_EXEC_PID = 8,
+    /// Evidence: this process leads a session, and its parent is process 1, which is an init.
+    RDAEMON_STARTED_PARENT_IS_INIT = 16,
+    /// A hint: NOTIFY_SOCKET is set.
+    RDAEMON_STARTED_NOTIFY_SOCKET = 32,
+    /// A hint: INVOCATION_ID is set.
+    RDAEMON_STARTED_INVOCATION_ID = 64,
+    /// A hint: XPC_SERVICE_NAME is set.
+    RDAEMON_STARTED_XPC_SERVICE = 128,
+    /// A hint: standard input is a socket.
+    RDAEMON_STARTED_STDIN_IS_SOCKET = 256,
+}
+
+const _: () = {
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_ACTIVATED as u32 == StartedBy::ACTIVATED.bits());
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_BY_MANAGER as u32 == StartedBy::MANAGER.bits());
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_LISTEN_PID as u32 == StartedBy::LISTEN_PID.bits());
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_SYSTEMD_EXEC_PID as u32 == StartedBy::SYSTEMD_EXEC_PID.bits());
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_PARENT_IS_INIT as u32 == StartedBy::PARENT_IS_INIT.bits());
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_NOTIFY_SOCKET as u32 == StartedBy::NOTIFY_SOCKET.bits());
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_INVOCATION_ID as u32 == StartedBy::INVOCATION_ID.bits());
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_XPC_SERVICE as u32 == StartedBy::XPC_SERVICE.bits());
+    assert!(rdaemon_started_by_flags::RDAEMON_STARTED_STDIN_IS_SOCKET as u32 == StartedBy::STDIN_IS_SOCKET.bits());
+};
+
+/// Tells what is known of who started this process. The conclusions rest on evidence alone: variables that name no pid
+/// are inherited by children of children, and a socket on standard input may come from anywhere.
+///
+/// Returns enum rdaemon_started_by_flags (>= 0).
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+#[unsafe(no_mangle)]
+pub extern "C" fn rdaemon_started_by() -> c_int {
+    answer(|| Ok(daemon::started_by().bits() as c_int))
+}

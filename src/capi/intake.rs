@@ -1,0 +1,141 @@
+//! Pointers, sizes and fds from C: raw before, checked after. The only place that dereferences.
+
+use crate::error::{Error, Step};
+use crate::sys::errno;
+use core::ffi::{CStr, c_char, c_int};
+use core::mem::{MaybeUninit, size_of};
+use rustix::io::Errno;
+
+/// A C struct with a size that may grow.
+///
+/// # Safety
+///
+/// The struct consists of integers and pointers without padding, so that zero bytes are a value of it, and its own
+/// bytes are all initialised.
+pub(super) unsafe trait Sized_: Copy {
+    /// How large its first version was.
+    const FIRST: usize;
+
+    /// All defaults.
+    fn zeroed() -> Self {
+        // SAFETY: the implementation promises that zero bytes are a value.
+        unsafe { MaybeUninit::zeroed().assume_init() }
+    }
+}
+
+/// Declares the size of a struct's first version, and with it that the struct may cross.
+macro_rules! sized {
+    ($($name:ty = $first:expr,)*) => { $(
+        // SAFETY: its fields are integers and pointers, as the assertion below and the header's tests check.
+        unsafe impl $crate::capi::intake::Sized_ for $name {
+            const FIRST: usize = $first;
+        }
+        const _: () = assert!(size_of::<$name>() >= $first);
+    )* };
+}
+pub(super) use sized;
+
+/// A struct of whatever version the caller was compiled with: what is missing is zero, and what this library does not
+/// know must be.
+pub(super) fn sized_in<T: Sized_>(from: *const T, size: usize) -> Result<T, Errno> {
+    let mut value = T::zeroed();
+    if from.is_null() {
+        return if size == 0 { Ok(value) } else { Err(Errno::INVAL) };
+    }
+    if size < T::FIRST {
+        return Err(Errno::INVAL);
+    }
+    let (from, known) = (from.cast::<u8>(), size.min(size_of::<T>()));
+    // SAFETY: the C caller says that `size` bytes are there, and `known` is no more than that or than the value.
+    unsafe { from.copy_to_nonoverlapping((&raw mut value).cast(), known) };
+    // SAFETY: what is behind the known part is within the caller's `size` bytes.
+    let unknown = unsafe { core::slice::from_raw_parts(from.add(known), size - known) };
+    if unknown.iter().any(|&byte| byte != 0) { Err(Errno::TOOBIG) } else { Ok(value) }
+}
+
+/// Fills the caller's struct, of whatever version: a shorter one gets the front, a longer one a zeroed tail.
+pub(super) fn sized_out<T: Sized_>(to: *mut T, size: usize, value: &T) {
+    if to.is_null() {
+        return;
+    }
+    let (to, known) = (to.cast::<u8>(), size.min(size_of::<T>()));
+    // SAFETY: the C caller says that `size` bytes may be written, and `known` is no more than that or than the value.
+    unsafe { to.copy_from_nonoverlapping(core::ptr::from_ref(value).cast(), known) };
+    // SAFETY: what is behind the known part is within the caller's `size` bytes.
+    unsafe { to.add(known).write_bytes(0, size - known) };
+}
+
+/// Writes a single value, unless the caller does not want it.
+pub(super) fn out<T>(to: *mut T, value: T) {
+    if !to.is_null() {
+        // SAFETY: the C caller says that it points to a place for one.
+        unsafe { to.write(value) };
+    }
+}
+
+/// An array. NULL is an empty one only if its length says so.
+pub(super) fn array<'a, T>(first: *const T, length: usize) -> Result<&'a [T], Errno> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    if first.is_null() || !first.is_aligned() || length > isize::MAX as usize / size_of::<T>() {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the C caller says that so many are there, for the call.
+    Ok(unsafe { core::slice::from_raw_parts(first, length) })
+}
+
+/// A list from C, item by item as the floor below wants it. It lives on the stack, so it has an end.
+pub(super) struct Converted<T, const MOST: usize> {
+    items: [T; MOST],
+    length: usize,
+}
+
+impl<T: Copy, const MOST: usize> Converted<T, MOST> {
+    pub(super) fn convert<C>(unused: T, list: &[C], item: impl Fn(&C) -> Result<T, Errno>) -> Result<Self, Errno> {
+        let mut converted = Converted { items: [unused; MOST], length: list.len() };
+        if list.len() > MOST {
+            return Err(Errno::INVAL);
+        }
+        for (place, from) in converted.items.iter_mut().zip(list) {
+            *place = item(from)?;
+        }
+        Ok(converted)
+    }
+
+    pub(super) fn items(&self) -> &[T] {
+        self.items.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// A path: not NULL, and with its NUL within what the kernel takes.
+pub(super) fn path<'a>(path: *const c_char) -> Result<&'a CStr, Errno> {
+    optional_path(path)?.ok_or(Errno::INVAL)
+}
+
+/// A path, or NULL.
+pub(super) fn optional_path<'a>(path: *const c_char) -> Result<Option<&'a CStr>, Errno> {
+    const PATH_MAX: usize = 4096;
+    if path.is_null() {
+        return Ok(None);
+    }
+    for length in 0..PATH_MAX {
+        // SAFETY: no NUL before this byte, so the C caller's string goes on here.
+        if unsafe { path.add(length).read() } == 0 {
+            // SAFETY: a string that ends with this NUL, borrowed for the call.
+            let bytes = unsafe { core::slice::from_raw_parts(path.cast(), length + 1) };
+            return CStr::from_bytes_with_nul(bytes).map(Some).map_err(|_| Errno::INVAL);
+        }
+    }
+    Err(Errno::NAMETOOLONG)
+}
+
+/// A result as C wants it, the caller's errno left alone.
+pub(super) fn answer(call: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
+    errno::preserved(|| call().unwrap_or_else(|errno| errno.raw_os_error().wrapping_neg()))
+}
+
+/// A refusal of the configuration.
+pub(super) fn refuse<T>(result: Result<T, Errno>, subject: Step) -> Result<T, Error> {
+    result.map_err(|errno| Error::refused(subject, errno))
+}

@@ -1,0 +1,25 @@
+//! The upper unsafe floor: the C ABI of `include/rdaemon.h`, which cbindgen writes from here.
+//!
+//! One file per section of the header, mirroring the modules below. A C function takes its arguments in, calls the
+//! function of the same name below, and turns the result into an int. Comments here are written for C programmers: they
+//! are the manual.
+
+#![allow(unsafe_code, reason = "this floor exists to hold it")]
+#![allow(non_camel_case_types, reason = "the C names are spelled here, so that a search finds both ends")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the conventions at the top of the header are the contract of every C pointer"
+)]
+
+mod daemonize;
+mod intake;
+mod pidfile;
+mod status;
+mod steps;
+mod version;
+
+pub use daemonize::*;
+pub use pidfile::*;
+pub use status::*;
+pub use steps::*;
+pub use version::*;

@@ -1,0 +1,231 @@
+use super::intake::{self, sized, sized_in, sized_out};
+use crate::decimal;
+use crate::error::{Detail, Error, Step};
+use core::ffi::{c_char, c_int};
+use rustix::io::Errno;
+
+/// The steps of the operations, in the order in which daemonize takes them. The numbers never change; later versions
+/// add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
+#[repr(C)]
+pub enum rdaemon_step {
+    /// Nothing failed.
+    RDAEMON_STEP_NONE = 0,
+    /// An argument was refused, before anything was changed.
+    RDAEMON_STEP_CONFIG = 1,
+    /// Original process: fds 0 to 2 made open.
+    RDAEMON_STEP_OPEN_STDIO = 2,
+    /// Original process: /dev/null and the files of the streams opened.
+    RDAEMON_STEP_OPEN_STREAMS = 3,
+    /// Original process: pidfile opened, locked and emptied.
+    RDAEMON_STEP_PIDFILE_OPEN = 4,
+    /// Original process: the channel made on which the daemon reports.
+    RDAEMON_STEP_CHANNEL = 5,
+    /// Either fork of the double fork.
+    RDAEMON_STEP_DOUBLE_FORK = 6,
+    /// Intermediate process: new session.
+    RDAEMON_STEP_SETSID = 7,
+    /// Daemon, from here on: every fd closed that is not kept.
+    RDAEMON_STEP_CLOSE_FDS = 8,
+    /// File creation mask set.
+    RDAEMON_STEP_UMASK = 9,
+    /// Root directory changed.
+    RDAEMON_STEP_CHROOT = 10,
+    /// Working directory changed.
+    RDAEMON_STEP_CHDIR = 11,
+    /// Process lock taken, and pid written into the pidfile.
+    RDAEMON_STEP_PIDFILE_WRITE = 12,
+    /// Resource limits set.
+    RDAEMON_STEP_SET_LIMITS = 13,
+    /// Groups, group id and user id changed, and verified.
+    RDAEMON_STEP_DROP_PRIVILEGES = 14,
+    /// Core dumps prevented.
+    RDAEMON_STEP_PREVENT_CORE = 15,
+    /// No new privileges through execve(2).
+    RDAEMON_STEP_NO_NEW_PRIVS = 16,
+    /// Streams put onto fds 0 to 2.
+    RDAEMON_STEP_REDIRECT_STDIO = 17,
+    /// Signal dispositions reset and mapped.
+    RDAEMON_STEP_SET_SIGNALS = 18,
+    /// Success reported to the original process.
+    RDAEMON_STEP_REPORT = 19,
+    /// Signal mask restored: the last step.
+    RDAEMON_STEP_SIGNAL_MASK = 20,
+    /// The daemon's own set-up, which it ends with rdaemon_ready() or rdaemon_fail().
+    RDAEMON_STEP_READY = 21,
+}
+
+const _: () = {
+    assert!(rdaemon_step::RDAEMON_STEP_NONE as i32 == Step::None as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_CONFIG as i32 == Step::Config as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_OPEN_STDIO as i32 == Step::OpenStdio as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_OPEN_STREAMS as i32 == Step::OpenStreams as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_PIDFILE_OPEN as i32 == Step::PidfileOpen as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_CHANNEL as i32 == Step::Channel as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_DOUBLE_FORK as i32 == Step::DoubleFork as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_SETSID as i32 == Step::Setsid as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_CLOSE_FDS as i32 == Step::CloseFds as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_UMASK as i32 == Step::Umask as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_CHROOT as i32 == Step::Chroot as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_CHDIR as i32 == Step::Chdir as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_PIDFILE_WRITE as i32 == Step::PidfileWrite as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_SET_LIMITS as i32 == Step::SetLimits as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_DROP_PRIVILEGES as i32 == Step::DropPrivileges as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_PREVENT_CORE as i32 == Step::PreventCore as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_NO_NEW_PRIVS as i32 == Step::NoNewPrivs as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_REDIRECT_STDIO as i32 == Step::RedirectStdio as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_SET_SIGNALS as i32 == Step::SetSignals as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_REPORT as i32 == Step::Report as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_SIGNAL_MASK as i32 == Step::SignalMask as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_READY as i32 == Step::Ready as i32);
+    assert!(Step::from_number(Step::Ready as i32 + 1).is_none());
+};
+
+/// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct rdaemon_status {
+    /// The step that failed (enum rdaemon_step); RDAEMON_STEP_NONE on success.
+    pub step: i32,
+    /// The negative errno that the call returned; 0 on success.
+    pub error: i32,
+    /// On success the daemon's pid. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
+    /// while that is starting, or when only workers of a dead daemon remain. Else 0.
+    pub pid: i32,
+    /// The signal that killed a process before it could report, where known; else 0.
+    pub signal: i32,
+    /// When step is RDAEMON_STEP_CONFIG: the step to which the refused value belongs (enum rdaemon_step).
+    pub subject: i32,
+    /// Zero.
+    pub reserved: [i32; 11],
+}
+
+sized! { rdaemon_status = 64, }
+
+impl rdaemon_status {
+    pub(super) fn of(result: Result<i32, Error>) -> rdaemon_status {
+        let mut status = <rdaemon_status as intake::Sized_>::zeroed();
+        match result {
+            Ok(pid) => status.pid = pid,
+            Err(error) => {
+                status.step = error.step as i32;
+                status.error = error.errno.raw_os_error().wrapping_neg();
+                match error.detail {
+                    Detail::None => {}
+                    Detail::Subject(step) => status.subject = step as i32,
+                    Detail::Holder(pid) => status.pid = pid,
+                    Detail::Signal(signal) => status.signal = signal,
+                }
+            }
+        }
+        status
+    }
+
+    /// Fills the caller's status; answers the int result.
+    pub(super) fn report(result: Result<i32, Error>, to: *mut rdaemon_status, size: usize) -> Result<c_int, Errno> {
+        sized_out(to, size, &rdaemon_status::of(result));
+        result.map_err(|error| error.errno)
+    }
+}
+
+/// Tells the name of a step (enum rdaemon_step), as in "drop_privileges"; "unknown" for any other number. The string is
+/// static.
+///
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+#[unsafe(no_mangle)]
+pub extern "C" fn rdaemon_step_name(step: c_int) -> *const c_char {
+    Step::from_number(step).map_or(c"unknown", Step::c_name).as_ptr()
+}
+
+/// Says in one line what a status means, as in "chdir: No such file or directory" or
+/// "pidfile_open: already running as process 4711". On success the line is "success".
+///
+/// The line goes to the len bytes at buf, cut to fit, always with its NUL; buf may be NULL when len is 0.
+///
+/// Returns the length of the whole line without its NUL, as snprintf(3) does, or -EINVAL for a NULL or short status.
+/// Neither async-signal-safe nor thread-safe with setlocale(3): it asks strerror_r(3). Since 0.1.0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rdaemon_status_message(
+    status: *const rdaemon_status,
+    status_size: usize,
+    buf: *mut c_char,
+    len: usize,
+) -> c_int {
+    intake::answer(|| {
+        let status = sized_in(status, status_size)?;
+        if status_size == 0 || (buf.is_null() && len > 0) {
+            return Err(Errno::INVAL);
+        }
+        let mut line = Line { to: buf, room: len, length: 0 };
+        line.describe(&status);
+        line.end();
+        c_int::try_from(line.length).map_err(|_| Errno::OVERFLOW)
+    })
+}
+
+/// A C buffer that is written to until it is full, and counts on.
+struct Line {
+    to: *mut c_char,
+    room: usize,
+    length: usize,
+}
+
+impl Line {
+    fn describe(&mut self, status: &rdaemon_status) {
+        if status.step == 0 && status.error == 0 {
+            return self.text("success");
+        }
+        self.step(status.step);
+        if status.subject != 0 {
+            self.step(status.subject);
+        }
+        match crate::sys::errno::from_number(status.error.wrapping_neg()) {
+            Errno::EXIST if status.pid > 0 => self.text_and_number("already running as process ", status.pid),
+            Errno::EXIST if is_pidfile_step(status.step) => {
+                self.text("held by a start in progress, or by workers of a dead daemon");
+            }
+            _ if status.signal != 0 => self.text_and_number("killed before it reported, by signal ", status.signal),
+            Errno::SRCH => self.text("the process ended before it reported"),
+            Errno::ALREADY => self.text("a service manager has activated this process, and would lose sight of it"),
+            errno => self.error(errno.raw_os_error()),
+        }
+    }
+
+    fn step(&mut self, step: i32) {
+        self.text(Step::from_number(step).map_or("unknown", Step::name));
+        self.text(": ");
+    }
+
+    fn text_and_number(&mut self, text: &str, number: i32) {
+        self.text(text);
+        self.bytes(decimal::digits(number.unsigned_abs(), &mut [0; 12]));
+    }
+
+    fn error(&mut self, errno: i32) {
+        self.bytes(crate::sys::errno::describe(errno, &mut [0; 128]));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if self.length + 1 < self.room {
+                // SAFETY: within the caller's buffer, and before its last byte.
+                unsafe { self.to.add(self.length).write(byte as c_char) };
+            }
+            self.length += 1;
+        }
+    }
+
+    fn end(&self) {
+        if self.room > 0 {
+            // SAFETY: at most the last byte of the caller's buffer.
+            unsafe { self.to.add(self.length.min(self.room - 1)).write(0) };
+        }
+    }
+}
+
+fn is_pidfile_step(step: i32) -> bool {
+    [Step::PidfileOpen as i32, Step::PidfileWrite as i32].contains(&step)
+}

@@ -1,0 +1,103 @@
+//! What the original process does while the daemon goes through its steps.
+
+use crate::channel::{self, Event};
+use crate::deadline::Deadline;
+use crate::error::{At, Detail, Error, Step};
+use crate::step::fork::{End, Intermediate};
+use crate::sys;
+use crate::sys::fd::Lend;
+use crate::sys::progress::Progress;
+use core::time::Duration;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+
+/// The daemon, as the original process knows it.
+pub(super) struct Child {
+    pub(super) pid: i32,
+    pub(super) pidfd: Option<OwnedFd>,
+}
+
+/// Waits until the daemon has done every step, or has failed; then nothing of it is left.
+pub(super) fn await_daemon(
+    reader: &OwnedFd,
+    intermediate: Intermediate,
+    progress: &Progress,
+    deadline: Deadline,
+) -> Result<Child, Error> {
+    let end = intermediate.reap(deadline);
+    let mut patience = end.patience(deadline);
+    let mut child: Option<Child> = None;
+    let failure = loop {
+        let pidfd = child.as_ref().and_then(|child| child.pidfd.as_ref()).map(Lend::lend);
+        match channel::next(reader.lend(), pidfd, patience).at(Step::Report) {
+            Ok(Event::Record(record, pidfd)) => match record.error() {
+                Some(error) => break error,
+                None if record.step == Step::DoubleFork => child = Some(Child { pid: record.pid, pidfd }),
+                None => return Ok(child.or_else(|| late_child(reader)).unwrap_or_else(|| found(record.pid))),
+            },
+            Ok(Event::Ended) => break lost(progress, end, Errno::SRCH),
+            Ok(Event::TimedOut) => break lost(progress, end, Errno::TIMEDOUT),
+            Err(error) => break error,
+        }
+        patience = deadline;
+    };
+    let signal = child.or_else(|| late_child(reader)).and_then(|child| bury(child, reader, failure.errno));
+    Err(match (failure.errno, signal) {
+        (Errno::SRCH, Some(signal)) => Error { detail: Detail::Signal(signal), ..failure },
+        _ => failure,
+    })
+}
+
+/// The intermediate has ended, so what it sent is here: the daemon's first record was quicker.
+fn late_child(reader: &OwnedFd) -> Option<Child> {
+    match channel::receive(reader.lend()) {
+        Ok(Event::Record(record, pidfd)) if record.step == Step::DoubleFork && record.errno == 0 => {
+            Some(Child { pid: record.pid, pidfd })
+        }
+        _ => None,
+    }
+}
+
+/// The intermediate was killed before it could send a pidfd; the daemon has told its pid itself.
+fn found(pid: i32) -> Child {
+    Child { pid, pidfd: sys::fd::pidfd_open(pid).ok() }
+}
+
+/// No word from the daemon, or not in time: the step it had reached is in the memory it shares.
+fn lost(progress: &Progress, end: End, errno: Errno) -> Error {
+    match Step::from_number(progress.get()) {
+        Some(Step::None) | None if errno == Errno::SRCH => end.as_error(),
+        Some(Step::None) | None => Error { step: Step::DoubleFork, errno, detail: Detail::None },
+        Some(step) => Error { step, errno, detail: Detail::None },
+    }
+}
+
+/// Waits until a daemon that failed has ended, so that its locks have gone with it; kills it if it took too long.
+/// Answers the signal that ended it, if the daemon is this process's to wait for (a subreaper's).
+fn bury(child: Child, reader: &OwnedFd, errno: Errno) -> Option<i32> {
+    let pid = Pid::from_raw(child.pid)?;
+    if errno == Errno::TIMEDOUT {
+        let _ = match &child.pidfd {
+            Some(pidfd) => kill_by_pidfd(pidfd),
+            None => rustix::process::kill_process(pid, Signal::KILL),
+        };
+    }
+    // Only a daemon in an uninterruptible sleep takes longer.
+    let patience = Deadline::after(Some(Duration::from_secs(1)));
+    let _ = match &child.pidfd {
+        Some(pidfd) => channel::wait_readable(pidfd.lend(), patience),
+        None => channel::wait_readable(reader.lend(), patience),
+    };
+    waitpid(Some(pid), WaitOptions::NOHANG).ok()??.1.terminating_signal()
+}
+
+#[cfg(target_os = "linux")]
+fn kill_by_pidfd(pidfd: &OwnedFd) -> Result<(), Errno> {
+    rustix::process::pidfd_send_signal(pidfd.lend(), Signal::KILL)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kill_by_pidfd(_pidfd: &OwnedFd) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}

@@ -1,0 +1,130 @@
+use super::config::{Config, Detach, Flags, Stream};
+use super::started_by::started_by;
+use crate::error::{Error, Step};
+use crate::step::{SignalAction, SignalMapEntry};
+use core::ffi::CStr;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// A configuration with nothing left to refuse. Only this can run.
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a Config<'a>,
+    pub(super) detach: bool,
+}
+
+const DEFAULT_MAP: [SignalMapEntry; 4] = [
+    SignalMapEntry { signal: libc::SIGTTIN, action: SignalAction::Ignore },
+    SignalMapEntry { signal: libc::SIGTTOU, action: SignalAction::Ignore },
+    SignalMapEntry { signal: libc::SIGTSTP, action: SignalAction::Ignore },
+    SignalMapEntry { signal: libc::SIGTERM, action: SignalAction::Terminate },
+];
+
+impl<'a> Plan<'a> {
+    /// All refusals are here, before anything has changed.
+    pub(super) fn new(config: &'a Config<'a>) -> Result<Plan<'a>, Error> {
+        flags(config)?;
+        paths(config)?;
+        streams(&config.streams)?;
+        let mask_is_one = config.umask.is_none_or(|mask| Mode::from_bits_retain(0o777).contains(mask));
+        require(mask_is_one, Step::Umask)?;
+        refuse(config.pidfile_options.check(), Step::PidfileOpen)?;
+        refuse(config.identity.check(), Step::DropPrivileges)?;
+        for entry in config.signal_map.unwrap_or_default() {
+            refuse(entry.check(), Step::SetSignals)?;
+        }
+        for limit in config.limits {
+            refuse(limit.check(), Step::SetLimits)?;
+            let core_prevented = !config.flags.contains(Flags::KEEP_CORE);
+            require(!(core_prevented && limit.resource == libc::RLIMIT_CORE as _), Step::PreventCore)?;
+        }
+        Ok(Plan { config, detach: detach(config)? })
+    }
+
+    pub(super) fn signal_map(&self) -> &'a [SignalMapEntry] {
+        match self.config.signal_map {
+            Some(map) => map,
+            None if self.config.flags.contains(Flags::KEEP_SIGNALS) => &[],
+            None if self.config.pidfile.is_some() => &DEFAULT_MAP,
+            None => DEFAULT_MAP.split_last().map_or(&[], |(_, ignored)| ignored),
+        }
+    }
+
+    /// The stream with its default resolved.
+    pub(super) fn stream(&self, stream: Stream<'a>) -> Stream<'a> {
+        match stream {
+            Stream::Default if self.detach => Stream::Null,
+            Stream::Default => Stream::Inherit,
+            other => other,
+        }
+    }
+}
+
+fn refuse(result: Result<(), Errno>, subject: Step) -> Result<(), Error> {
+    result.map_err(|errno| Error::refused(subject, errno))
+}
+
+fn require(condition: bool, subject: Step) -> Result<(), Error> {
+    if condition { Ok(()) } else { Err(Error::refused(subject, Errno::INVAL)) }
+}
+
+fn flags(config: &Config<'_>) -> Result<(), Error> {
+    let unknown = config.flags.bits() & !Flags::all().bits() != 0;
+    let contradictory = [
+        (config.flags.contains(Flags::KEEP_CWD), config.working_directory.is_some(), Step::Chdir),
+        (config.flags.contains(Flags::KEEP_UMASK), config.umask.is_some(), Step::Umask),
+        (config.flags.contains(Flags::KEEP_CORE), config.flags.contains(Flags::UNDUMPABLE), Step::PreventCore),
+        (config.flags.contains(Flags::KEEP_SIGNALS), config.signal_map.is_some(), Step::SetSignals),
+        (config.flags.contains(Flags::KEEP_CWD), config.chroot_directory.is_some(), Step::Chroot),
+    ];
+    require(!unknown, Step::Config)?;
+    contradictory.iter().try_for_each(|&(keep, change, subject)| require(!(keep && change), subject))
+}
+
+fn paths(config: &Config<'_>) -> Result<(), Error> {
+    let named = [
+        (config.chroot_directory, Step::Chroot),
+        (config.working_directory, Step::Chdir),
+        (config.pidfile, Step::PidfileOpen),
+    ];
+    named.iter().try_for_each(|&(path, subject)| path.map_or(Ok(()), |path| refuse(check_path(path), subject)))
+}
+
+/// What the kernel says of such a path, said before anything has changed.
+fn check_path(path: &CStr) -> Result<(), Errno> {
+    match path.count_bytes() {
+        0 => Err(Errno::NOENT),
+        1..4096 => Ok(()),
+        _ => Err(Errno::NAMETOOLONG),
+    }
+}
+
+fn streams(streams: &[Stream<'_>; 3]) -> Result<(), Error> {
+    let possible = OFlags::TRUNC | OFlags::EXCL | OFlags::SYNC | OFlags::DSYNC | OFlags::NOFOLLOW;
+    for (fd, stream) in streams.iter().enumerate() {
+        match stream {
+            Stream::SameAsStdout => require(fd == 2, Step::RedirectStdio)?,
+            Stream::File { path, flags, mode } => {
+                refuse(check_path(path), Step::OpenStreams)?;
+                let flags_fit =
+                    possible.contains(*flags) && !(fd == 0 && flags.intersects(OFlags::TRUNC | OFlags::EXCL));
+                let mode_fits = mode.is_none_or(|mode| Mode::from_bits_retain(0o777).contains(mode));
+                require(flags_fit && mode_fits, Step::OpenStreams)?;
+            }
+            Stream::Default | Stream::Null | Stream::Inherit | Stream::Fd(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn detach(config: &Config<'_>) -> Result<bool, Error> {
+    let evidence = started_by();
+    let activated = evidence.is_activated() || config.flags.contains(Flags::INETD);
+    match config.detach {
+        Detach::No => Ok(false),
+        Detach::Auto => Ok(!activated && !evidence.is_by_manager()),
+        Detach::Yes if activated && !config.flags.contains(Flags::DETACH_ACTIVATED) => {
+            Err(Error::refused(Step::DoubleFork, Errno::ALREADY))
+        }
+        Detach::Yes => Ok(true),
+    }
+}

@@ -1,0 +1,124 @@
+//! Who started this process: what is evidence, and what is only a hint.
+
+use crate::sys::env;
+#[cfg(target_os = "linux")]
+use crate::sys::fd::Lend;
+use core::ffi::CStr;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::process::{Pid, getpid, getppid, getsid};
+
+bitflags::bitflags! {
+    /// What is known of who started this process. Variables that name no pid are inherited by children of children,
+    /// and a socket on standard input may come from anywhere: they are hints, on which no decision rests.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct StartedBy: u32 {
+        /// A conclusion: it was given sockets, and is expected to serve them.
+        const ACTIVATED = 1;
+        /// A conclusion: a service manager watches it.
+        const MANAGER = 1 << 1;
+        /// Evidence: `LISTEN_PID` is this process, and so is `LISTEN_PIDFDID`, where given.
+        const LISTEN_PID = 1 << 2;
+        /// Evidence: `SYSTEMD_EXEC_PID` is this process.
+        const SYSTEMD_EXEC_PID = 1 << 3;
+        /// Evidence: it leads a session, and its parent is process 1, an init.
+        const PARENT_IS_INIT = 1 << 4;
+        /// A hint: `NOTIFY_SOCKET` is set.
+        const NOTIFY_SOCKET = 1 << 5;
+        /// A hint: `INVOCATION_ID` is set.
+        const INVOCATION_ID = 1 << 6;
+        /// A hint: `XPC_SERVICE_NAME` is set.
+        const XPC_SERVICE = 1 << 7;
+        /// A hint: standard input is a socket.
+        const STDIN_IS_SOCKET = 1 << 8;
+    }
+}
+
+impl StartedBy {
+    /// Whether the process was given sockets to serve.
+    #[must_use]
+    pub fn is_activated(self) -> bool {
+        self.contains(StartedBy::ACTIVATED)
+    }
+
+    /// Whether a service manager watches the process.
+    #[must_use]
+    pub fn is_by_manager(self) -> bool {
+        self.contains(StartedBy::MANAGER)
+    }
+}
+
+/// Looks at the environment, the parent and standard input. No other thread may change the environment meanwhile.
+#[must_use]
+pub fn started_by() -> StartedBy {
+    let mut found = StartedBy::empty();
+    found.set(StartedBy::LISTEN_PID, is_own_pid(c"LISTEN_PID") && is_own_pidfd_id());
+    found.set(StartedBy::SYSTEMD_EXEC_PID, is_own_pid(c"SYSTEMD_EXEC_PID"));
+    found.set(StartedBy::PARENT_IS_INIT, parent_is_init());
+    found.set(StartedBy::NOTIFY_SOCKET, is_set(c"NOTIFY_SOCKET"));
+    found.set(StartedBy::INVOCATION_ID, is_set(c"INVOCATION_ID"));
+    found.set(StartedBy::XPC_SERVICE, is_set(c"XPC_SERVICE_NAME"));
+    found.set(StartedBy::STDIN_IS_SOCKET, stdin_is_socket());
+    let evidence = StartedBy::LISTEN_PID | StartedBy::SYSTEMD_EXEC_PID | StartedBy::PARENT_IS_INIT;
+    found.set(StartedBy::ACTIVATED, found.contains(StartedBy::LISTEN_PID));
+    found.set(StartedBy::MANAGER, found.intersects(evidence));
+    found
+}
+
+fn is_set(name: &CStr) -> bool {
+    env::with(name, |_| ()).is_some()
+}
+
+fn number(name: &CStr) -> Option<u64> {
+    env::with(name, |value| value.to_str().ok()?.parse().ok())?
+}
+
+fn is_own_pid(name: &CStr) -> bool {
+    number(name) == Some(getpid().as_raw_pid() as u64)
+}
+
+/// The inode of a pidfd on pidfs tells a process from one that had the same pid; absent, or on an older kernel, the
+/// pid must do.
+fn is_own_pidfd_id() -> bool {
+    const NAME: &CStr = c"LISTEN_PIDFDID";
+    !is_set(NAME) || own_pidfd_id().is_none_or(|id| number(NAME) == Some(id))
+}
+
+#[cfg(target_os = "linux")]
+fn own_pidfd_id() -> Option<u64> {
+    const PIDFS_MAGIC: u64 = 0x5049_4446;
+    let pidfd = crate::sys::fd::pidfd_open(getpid().as_raw_pid()).ok()?;
+    let on_pidfs = rustix::fs::fstatfs(pidfd.lend()).is_ok_and(|stat| stat.f_type as u64 == PIDFS_MAGIC);
+    let stat = rustix::fs::fstat(pidfd.lend()).ok().filter(|_| on_pidfs)?;
+    Some(stat.st_ino as u64)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn own_pidfd_id() -> Option<u64> {
+    None
+}
+
+/// An orphan has process 1 as its parent, too, but what an init starts leads a session.
+fn parent_is_init() -> bool {
+    getppid() == Some(Pid::INIT) && getsid(None) == Ok(getpid()) && first_process_is_init()
+}
+
+/// In a container process 1 may be anything.
+#[cfg(target_os = "linux")]
+fn first_process_is_init() -> bool {
+    const INITS: [&[u8]; 6] = [b"init\n", b"systemd\n", b"runit\n", b"s6-svscan\n", b"openrc-init\n", b"dinit\n"];
+    let mut name = [0; 16];
+    let length = crate::sys::fd::open(rustix::fs::CWD, c"/proc/1/comm", OFlags::RDONLY, Mode::empty())
+        .and_then(|file| rustix::io::read(file, &mut name))
+        .unwrap_or(0);
+    INITS.contains(&name.get(..length).unwrap_or_default())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn first_process_is_init() -> bool {
+    true
+}
+
+fn stdin_is_socket() -> bool {
+    let stat = crate::sys::fd::borrow(0).and_then(rustix::fs::fstat);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode as _) == FileType::Socket)
+}

@@ -1,0 +1,142 @@
+//! What went wrong, and at which step.
+//!
+//! The name of a step is the vocabulary of the whole crate: the plan, the error, the record on the report channel and
+//! the C enum all use it, and the file and the C function of a step are named after it.
+
+use core::fmt;
+use rustix::io::Errno;
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal $c_name:literal,)*) => {
+        /// A step of an operation. The numbers are stable; new steps get new numbers.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(i32)]
+        #[non_exhaustive]
+        pub enum Step { $($(#[$doc])* $variant = $number,)* }
+
+        impl Step {
+            /// The step's name, which is also the tail of its C function's name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Step::$variant => $name,)* }
+            }
+
+            /// The name as C wants it.
+            #[cfg(feature = "capi")]
+            pub(crate) const fn c_name(self) -> &'static core::ffi::CStr {
+                match self { $(Step::$variant => $c_name,)* }
+            }
+
+            /// The step with this number.
+            #[must_use]
+            pub const fn from_number(number: i32) -> Option<Step> {
+                match number { $($number => Some(Step::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+steps! {
+    /// No step: nothing failed.
+    None = 0 "none" c"none",
+    /// The configuration was refused; nothing was changed.
+    Config = 1 "config" c"config",
+    /// Fds 0 to 2 made open.
+    OpenStdio = 2 "open_stdio" c"open_stdio",
+    /// `/dev/null` and the files of the streams opened.
+    OpenStreams = 3 "open_streams" c"open_streams",
+    /// Pidfile opened, locked and truncated.
+    PidfileOpen = 4 "pidfile_open" c"pidfile_open",
+    /// The channel made on which the daemon reports.
+    Channel = 5 "channel" c"channel",
+    /// Either fork of the double fork.
+    DoubleFork = 6 "double_fork" c"double_fork",
+    /// New session, between the two forks.
+    Setsid = 7 "setsid" c"setsid",
+    /// Every fd closed that is not kept.
+    CloseFds = 8 "close_fds" c"close_fds",
+    /// File creation mask set.
+    Umask = 9 "umask" c"umask",
+    /// Root directory changed.
+    Chroot = 10 "chroot" c"chroot",
+    /// Working directory changed.
+    Chdir = 11 "chdir" c"chdir",
+    /// Process lock taken and pid written.
+    PidfileWrite = 12 "pidfile_write" c"pidfile_write",
+    /// Resource limits set.
+    SetLimits = 13 "set_limits" c"set_limits",
+    /// Groups, gid and uid changed, and verified.
+    DropPrivileges = 14 "drop_privileges" c"drop_privileges",
+    /// Core dumps prevented.
+    PreventCore = 15 "prevent_core" c"prevent_core",
+    /// No new privileges through execve.
+    NoNewPrivs = 16 "no_new_privs" c"no_new_privs",
+    /// Streams put onto fds 0 to 2.
+    RedirectStdio = 17 "redirect_stdio" c"redirect_stdio",
+    /// Signal dispositions reset and mapped.
+    SetSignals = 18 "set_signals" c"set_signals",
+    /// Success reported to the original process.
+    Report = 19 "report" c"report",
+    /// Signal mask restored; the last step.
+    SignalMask = 20 "signal_mask" c"signal_mask",
+    /// The daemon's own set-up, which it ends with ready or fail.
+    Ready = 21 "ready" c"ready",
+}
+
+/// A failed step, with the errno that says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The step that failed.
+    pub step: Step,
+    /// Why it failed.
+    pub errno: Errno,
+    /// What else is known.
+    pub detail: Detail,
+}
+
+/// What is known about a failure besides step and errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Detail {
+    /// Nothing.
+    None,
+    /// The step to which the refused value of the configuration belongs.
+    Subject(Step),
+    /// The pid of the process that holds the pidfile; 0 when it is starting, or when only workers of a dead daemon remain.
+    Holder(i32),
+    /// The signal that killed the process before it could report.
+    Signal(i32),
+}
+
+impl Error {
+    /// A refusal of the configuration, because of a value that `subject` would use.
+    pub(crate) const fn refused(subject: Step, errno: Errno) -> Error {
+        Error { step: Step::Config, errno, detail: Detail::Subject(subject) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.step.name())?;
+        match self.detail {
+            Detail::Subject(subject) => write!(f, "{}: {}", subject.name(), self.errno),
+            Detail::Holder(0) => write!(f, "held by a start in progress or by workers of a dead daemon"),
+            Detail::Holder(pid) => write!(f, "already running as process {pid}"),
+            Detail::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Detail::None => self.errno.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// Names the step of a system call's failure.
+pub(crate) trait At<T> {
+    fn at(self, step: Step) -> Result<T, Error>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, step: Step) -> Result<T, Error> {
+        self.map_err(|errno| Error { step, errno, detail: Detail::None })
+    }
+}

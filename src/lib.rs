@@ -1,0 +1,33 @@
+//! Well-behaved Unix daemons, without allocation, for Rust and for C.
+//!
+//! # Data flow
+//!
+//! ```text
+//! Config --Plan::new--> Plan --run--> step::* --> Result<_, Error { step, errno }>
+//!          all refusals happen       one act      | before the fork: returned
+//!          here; nothing has         per file     | after it: one record of fixed size,
+//!          changed yet                            v down a CLOEXEC channel to the original process
+//! ```
+//!
+//! [`step`] holds the mechanisms, one process-changing act per file, none of which knows another. [`daemon`] is the
+//! policy that strings them together, in an order that is written once. [`pidfile`] tells whether a daemon runs. The C
+//! ABI of `include/rdaemon.h` (feature `capi`) is a thin floor above.
+//!
+//! Unsafe code lives in two rooms only: `sys`, which talks to the kernel and to libc, and `capi`, which talks to C.
+
+#![no_std]
+
+#[cfg(feature = "capi")]
+pub mod capi;
+mod channel;
+pub mod daemon;
+mod deadline;
+mod decimal;
+mod error;
+pub mod pidfile;
+pub mod step;
+/// cbindgen:ignore
+mod sys;
+
+pub use daemon::{check, daemonize};
+pub use error::{Detail, Error, Step};

@@ -1,0 +1,406 @@
+//! A pidfile that tells the truth: locked for as long as the daemon lives.
+//!
+//! Two locks, because neither says enough alone. The flock(2) is taken before the daemon is forked, so that of many
+//! starters one wins, and it is inherited: it is held as long as the daemon or any of its workers lives. The process
+//! lock (`F_SETLK`) is taken by the daemon itself, is not inherited and dies with it, and the kernel names its holder
+//! to whoever asks with `F_GETLK`. So the pid of a running daemon is the kernel's word, never that of the file, and a
+//! flock without a process lock means "starting, or only workers remain".
+//!
+//! Where flock(2) and fcntl(2) locks are one and the same (the BSDs, macOS, NFS) there is no process lock, and the
+//! number in a locked file is the best there is.
+//!
+//! A process that holds the process lock loses it when it closes *any* fd of that file: it must not open its own
+//! pidfile a second time, not even to read it.
+
+use crate::deadline::Deadline;
+use crate::error::{At, Detail, Error, Step};
+use crate::sys::fd::{self, Lend};
+use core::ffi::CStr;
+use core::time::Duration;
+use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+bitflags::bitflags! {
+    /// What a pidfile is, beside its place.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        /// The file gets the owner of the options.
+        const OWNER = 1;
+        /// The fd survives execve(2), and the locks with it: for a daemon that is a program yet to be executed.
+        const INHERIT = 2;
+    }
+}
+
+/// This process made the file; kept in the handle's flags, so that a failed start can take it away again.
+const CREATED: u32 = 1 << 31;
+
+/// "Leave the owner as it is", for chown(2).
+const UNCHANGED: u32 = u32::MAX;
+
+/// How a pidfile is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// What applies.
+    pub flags: Flags,
+    /// Its permission bits, whatever the umask. `None`: 0644 for a new file, unchanged for an old one.
+    pub mode: Option<Mode>,
+    /// With [`Flags::OWNER`]: the user, or `u32::MAX` for unchanged.
+    pub uid: u32,
+    /// With [`Flags::OWNER`]: the group, or `u32::MAX` for unchanged.
+    pub gid: u32,
+}
+
+impl Options {
+    /// `EINVAL` for a file that others might write: nobody should signal the process that it names.
+    pub(crate) fn check(&self) -> Result<(), Errno> {
+        let writable = self.mode.is_some_and(|mode| mode.intersects(Mode::WOTH | !Mode::from_bits_retain(0o777)));
+        if writable || self.flags.contains(Flags::from_bits_retain(!Flags::all().bits())) {
+            Err(Errno::INVAL)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+const NAME_SIZE: usize = 256;
+
+/// An open, locked pidfile: plain data that may be copied. The lock is held until every copy of its fd is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Pidfile {
+    pub(crate) fd: RawFd,
+    pub(crate) directory: RawFd,
+    /// The process that wrote its pid, or 0.
+    pub(crate) writer: i32,
+    pub(crate) flags: u32,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// The file's name inside the directory, with its NUL.
+    pub(crate) name: [u8; NAME_SIZE],
+}
+
+/// Who holds a pidfile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nobody: no daemon runs.
+    Free,
+    /// The daemon with this pid.
+    Running(i32),
+    /// A start in progress, or workers that outlive their daemon. Nobody to signal.
+    Held,
+}
+
+/// What [`read`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The truth, from the locks.
+    pub state: State,
+    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty.
+    pub written: i32,
+}
+
+/// Opens, locks and empties the pidfile, creating it if need be.
+///
+/// The file must be a regular one, not reached through a symlink as its last component. Only under the lock is it
+/// emptied, so that a stale pid is never read as that of the new daemon. `EEXIST`, with [`Detail::Holder`], when
+/// another process holds it; when that process is not known, this waits for up to 100 ms for it to let go or to
+/// become known.
+pub fn open(path: &CStr, options: &Options) -> Result<Pidfile, Error> {
+    options.check().map_err(|errno| Error::refused(Step::PidfileOpen, errno))?;
+    let (directory, name) = open_directory(path).at(Step::PidfileOpen)?;
+    let (file, created) = lock(directory.lend(), name)?;
+    let pidfile = describe(file, created, directory, name, options).at(Step::PidfileOpen)?;
+    pidfile.prepare(options, created).at(Step::PidfileOpen).inspect_err(|_| pidfile.abandon())?;
+    Ok(pidfile)
+}
+
+/// What the file's number and its locks say. It disturbs no daemon and makes no start fail.
+///
+/// `EBADMSG` when the first line is not a positive number. Not for the daemon itself: see the module's last words.
+pub fn read(path: &CStr) -> Result<Reading, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match fd::open(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Reading { state: State::Free, written: 0 }),
+        result => result?,
+    };
+    regular(&file)?;
+    let written = number(file.lend())?;
+    Ok(Reading { state: state(file.lend(), written)?, written })
+}
+
+impl Pidfile {
+    /// Takes the process lock and writes this process's pid. For the daemon, after its last fork.
+    ///
+    /// A write that fails leaves the file empty.
+    pub fn write(&mut self) -> Result<(), Error> {
+        let file = fd::borrow(self.fd).at(Step::PidfileWrite)?;
+        lock_for_process(file)?;
+        let pid = rustix::process::getpid().as_raw_pid();
+        self.writer = pid;
+        write_number(file, pid).at(Step::PidfileWrite)
+    }
+
+    /// Empties the file, then removes it, by the directory as it was when the file was opened: a later chdir or chroot
+    /// makes no difference. Async-signal-safe.
+    ///
+    /// `EPERM` in any process but the one that wrote it. `ESTALE` when another file, or none, is there now; Linux cannot
+    /// remove by fd, so between that look and the removal a replacement would be lost. Removal may be refused after a
+    /// loss of privileges (`EACCES`); then the file is left empty.
+    pub fn remove(&self) -> Result<(), Errno> {
+        if self.writer != rustix::process::getpid().as_raw_pid() {
+            return Err(Errno::PERM);
+        }
+        rustix::fs::ftruncate(fd::borrow(self.fd)?, 0)?;
+        self.unlink()
+    }
+
+    /// Closes the file and its directory. The lock goes with the last copy of the file's fd.
+    pub fn close(self) -> Result<(), Errno> {
+        let result = fd::close(self.fd);
+        fd::close(self.directory).and(result)
+    }
+
+    /// Leaves no trace of a start that failed: called by the process that opened the file.
+    pub(crate) fn abandon(&self) {
+        let _ = fd::borrow(self.fd).and_then(|file| rustix::fs::ftruncate(file, 0));
+        if self.flags & CREATED != 0 {
+            let _ = self.unlink();
+        }
+        let _ = self.close();
+    }
+
+    fn prepare(&self, options: &Options, created: bool) -> Result<(), Errno> {
+        let file = fd::borrow(self.fd)?;
+        rustix::fs::ftruncate(file, 0)?;
+        if options.flags.contains(Flags::OWNER) {
+            rustix::fs::fchown(file, owner(options.uid), group(options.gid))?;
+        }
+        if let Some(mode) = options.mode.or(created.then_some(Mode::from_raw_mode(0o644))) {
+            rustix::fs::fchmod(file, mode)?;
+        }
+        if options.flags.contains(Flags::INHERIT) {
+            rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    fn unlink(&self) -> Result<(), Errno> {
+        let directory = fd::borrow(self.directory)?;
+        let name = CStr::from_bytes_until_nul(&self.name).map_err(|_| Errno::INVAL)?;
+        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if (stat.st_dev as u64, stat.st_ino as u64) == (self.device, self.inode) => {}
+            Ok(_) | Err(Errno::NOENT) => return Err(Errno::STALE),
+            Err(errno) => return Err(errno),
+        }
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())
+    }
+}
+
+fn owner(id: u32) -> Option<rustix::fs::Uid> {
+    (id != UNCHANGED).then(|| rustix::fs::Uid::from_raw(id))
+}
+
+fn group(id: u32) -> Option<rustix::fs::Gid> {
+    (id != UNCHANGED).then(|| rustix::fs::Gid::from_raw(id))
+}
+
+/// The directory of a path, and the name within it.
+fn open_directory(path: &CStr) -> Result<(OwnedFd, &CStr), Errno> {
+    const PATH_SIZE: usize = 4096;
+    let bytes = path.to_bytes_with_nul();
+    let slash = bytes.iter().rposition(|&byte| byte == b'/');
+    let (directory, name) = bytes.split_at_checked(slash.map_or(0, |slash| slash + 1)).ok_or(Errno::INVAL)?;
+    let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
+    if name.to_bytes_with_nul().len() > NAME_SIZE {
+        return Err(Errno::NAMETOOLONG);
+    }
+    if name.is_empty() {
+        return Err(if directory.is_empty() { Errno::NOENT } else { Errno::ISDIR });
+    }
+    let mut buffer = [0; PATH_SIZE];
+    let directory = if directory.is_empty() { &b"."[..] } else { directory };
+    buffer.get_mut(..directory.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(directory);
+    let directory = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?;
+    #[cfg(target_os = "linux")]
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    #[cfg(not(target_os = "linux"))]
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    Ok((fd::open(CWD, directory, flags, Mode::empty())?, name))
+}
+
+/// The file, locked, and whether it is new. A file that was replaced between open and lock is not the pidfile.
+fn lock(directory: BorrowedFd<'_>, name: &CStr) -> Result<(OwnedFd, bool), Error> {
+    let patience = Deadline::after(Some(Duration::from_millis(100)));
+    loop {
+        let (file, created) = open_or_create(directory, name).at(Step::PidfileOpen)?;
+        regular(&file).at(Step::PidfileOpen)?;
+        match rustix::fs::flock(file.lend(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if is_named(&file, directory, name).at(Step::PidfileOpen)? => return Ok((file, created)),
+            Ok(()) | Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let holder = holder(file.lend()).at(Step::PidfileOpen)?;
+                if holder.is_some() || patience.has_passed() {
+                    return Err(held(Step::PidfileOpen, holder));
+                }
+                pause();
+            }
+            Err(errno) => {
+                // No lock here at all, so nobody else can have it.
+                if created {
+                    let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+                }
+                return Err(errno).at(Step::PidfileOpen);
+            }
+        }
+        if patience.has_passed() {
+            return Err(held(Step::PidfileOpen, None));
+        }
+    }
+}
+
+fn held(step: Step, holder: Option<i32>) -> Error {
+    Error { step, errno: Errno::EXIST, detail: Detail::Holder(holder.unwrap_or(0)) }
+}
+
+fn pause() {
+    let millisecond = rustix::time::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    let _ = rustix::thread::nanosleep(&millisecond);
+}
+
+fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(OwnedFd, bool), Errno> {
+    // O_NONBLOCK: a FIFO in its place must not make the start hang before it is refused.
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    for _ in 0..8 {
+        match fd::open(directory, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {}
+            result => return result.map(|file| (file, false)),
+        }
+        match fd::open(directory, name, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
+            Err(Errno::EXIST) => {}
+            result => return result.map(|file| (file, true)),
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+fn regular(file: &OwnedFd) -> Result<Stat, Errno> {
+    let stat = rustix::fs::fstat(file.lend())?;
+    match FileType::from_raw_mode(stat.st_mode as _) {
+        FileType::RegularFile => Ok(stat),
+        FileType::Directory => Err(Errno::ISDIR),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+fn is_named(file: &OwnedFd, directory: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
+    let ours = rustix::fs::fstat(file.lend())?;
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn describe(
+    file: OwnedFd,
+    created: bool,
+    directory: OwnedFd,
+    name: &CStr,
+    options: &Options,
+) -> Result<Pidfile, Errno> {
+    let stat = rustix::fs::fstat(file.lend())?;
+    let mut pidfile = Pidfile {
+        fd: file.into_raw_fd(),
+        directory: directory.into_raw_fd(),
+        writer: 0,
+        flags: options.flags.bits() | if created { CREATED } else { 0 },
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        name: [0; NAME_SIZE],
+    };
+    for (place, &byte) in pidfile.name.iter_mut().zip(name.to_bytes()) {
+        *place = byte;
+    }
+    Ok(pidfile)
+}
+
+/// The state of an open pidfile. The shared flock is tried only when the kernel knows no holder, and a starter that
+/// meets it tries again.
+fn state(file: BorrowedFd<'_>, written: i32) -> Result<State, Errno> {
+    if let Some(pid) = holder(file)? {
+        return Ok(State::Running(pid));
+    }
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(State::Free),
+        // Between the two looks the daemon may have taken its process lock.
+        Err(Errno::WOULDBLOCK) => Ok(holder(file)?.or(best_effort(written)).map_or(State::Held, State::Running)),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn lock_for_process(file: BorrowedFd<'_>) -> Result<(), Error> {
+    if !cfg!(target_os = "linux") {
+        return Ok(());
+    }
+    match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        // Somebody's process lock, or a file system that cannot tell it from our own flock.
+        Err(errno) => match holder(file) {
+            Ok(Some(pid)) => Err(held(Step::PidfileWrite, Some(pid))),
+            Err(Errno::BADF) => Err(errno).at(Step::PidfileWrite),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// The process that holds the process lock, as the kernel knows it.
+#[cfg(target_os = "linux")]
+fn holder(file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
+    let question = rustix::process::Flock::from(rustix::process::FlockType::WriteLock);
+    let lock = rustix::process::fcntl_getlk(file, &question)?;
+    // A holder outside of this pid namespace has pid 0 here, and an open-file lock has -1.
+    Ok(lock.and_then(|lock| lock.pid).map(|pid| pid.as_raw_pid()).filter(|&pid| pid > 0))
+}
+
+/// The process that holds the process lock, which is nobody here.
+#[cfg(not(target_os = "linux"))]
+fn holder(_file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
+    Ok(None)
+}
+
+/// The written pid, where there are no process locks.
+fn best_effort(written: i32) -> Option<i32> {
+    (cfg!(not(target_os = "linux")) && written > 0).then_some(written)
+}
+
+fn write_number(file: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
+    let mut line = [0; 13];
+    let [digits @ .., newline] = &mut line;
+    let digits: &mut [u8; 12] = digits;
+    let length = crate::decimal::digits(number.unsigned_abs(), digits).len() + 1;
+    *newline = b'\n';
+    let line = line.get(line.len() - length..).unwrap_or_default();
+    rustix::fs::ftruncate(file, 0)?;
+    let written = match rustix::io::pwrite(file, line, 0) {
+        // A full disk may take a part.
+        Ok(taken) if taken < line.len() => Err(Errno::NOSPC),
+        result => result.map(drop),
+    };
+    written.inspect_err(|_| {
+        let _ = rustix::fs::ftruncate(file, 0);
+    })
+}
+
+/// The number in the first line; 0 for an empty file.
+fn number(file: BorrowedFd<'_>) -> Result<i32, Errno> {
+    let mut buffer = [0; 32];
+    let length = rustix::io::pread(file, &mut buffer, 0)?;
+    let content = buffer.get(..length).unwrap_or_default();
+    let line = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    if content.is_empty() {
+        return Ok(0);
+    }
+    let all_digits = line.iter().all(u8::is_ascii_digit);
+    let number = core::str::from_utf8(line).ok().filter(|_| all_digits).and_then(|line| line.parse().ok());
+    number.filter(|&number: &i32| number > 0).ok_or(Errno::BADMSG)
+}

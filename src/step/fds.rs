@@ -1,0 +1,207 @@
+//! The sweep: every fd from some number on is closed, or marked close-on-exec, but for those on a keep list.
+//!
+//! close_range(2) does a gap between two kept fds in one call, up to the largest number there is, so that fds above a
+//! lowered `RLIMIT_NOFILE` are met too. Where it is refused, for whatever reason, the open fds are read from
+//! /proc/self/fd; where that is hidden, they are counted through, up to a bound.
+
+use crate::sys::fd::Act;
+use crate::sys::limits;
+use core::iter::Peekable;
+use core::slice;
+use rustix::fd::{BorrowedFd, RawFd};
+use rustix::io::Errno;
+
+#[cfg(target_os = "linux")]
+mod listing;
+#[cfg(target_vendor = "apple")]
+#[path = "fds/listing_apple.rs"]
+mod listing;
+
+/// `close_range()`—Closes every fd of the process from `lowest` on, but for those in `keep`.
+///
+/// `keep` may be in any order and may repeat itself; in ascending order it is walked once. With `cloexec` the fds are
+/// marked close-on-exec instead. An error means that no way to find the open fds worked; some may be closed.
+/// Async-signal-safe.
+///
+/// # Safety
+///
+/// Nobody uses or owns the fds that are closed.
+#[expect(unsafe_code, reason = "declares what the caller promises")]
+pub unsafe fn close_fds(lowest: u32, keep: &[BorrowedFd<'_>], cloexec: bool) -> Result<(), Errno> {
+    let act = if cloexec { Act::Cloexec } else { Act::Close };
+    sweep(lowest, [crate::sys::fd::numbers(keep), &[]], act)
+}
+
+/// The sweep over a keep list in two parts: the caller's and the library's own. Negative numbers keep nothing.
+pub(crate) fn sweep(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Errno> {
+    by_range(lowest, keep, act)
+        .or_else(|refusal| by_listing(lowest, keep, act).or_else(|_| by_counting(lowest, keep, act, refusal)))
+}
+
+fn by_range(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Errno> {
+    if keep.iter().all(|list| list.iter().zip(list.iter().skip(1)).all(|(fd, next)| fd <= next)) {
+        each_gap(lowest, Merged::new(keep), act)
+    } else {
+        each_gap(lowest, Window::new(keep), act)
+    }
+}
+
+/// Acts on the ranges between the kept fds, which come in ascending order.
+fn each_gap(lowest: u32, kept: impl Iterator<Item = u32>, act: Act) -> Result<(), Errno> {
+    let mut next = lowest;
+    for fd in kept {
+        if fd > next {
+            act.on_range(next, fd - 1)?;
+        }
+        next = next.max(fd + 1);
+    }
+    act.on_range(next, u32::MAX)
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn by_listing(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Errno> {
+    let mut kept = Window::new(keep);
+    let mut act_unless_kept = |fd: RawFd| {
+        if fd as u32 >= lowest && !kept.contains(fd as u32) {
+            act.on(fd);
+        }
+    };
+    match listing::each_open_fd(&mut act_unless_kept) {
+        // Not even an fd for the listing is free: make one so, if this sweep closes any.
+        Err(Errno::MFILE | Errno::NFILE) if act == Act::Close => {
+            close_first(lowest, &mut Window::new(keep))?;
+            listing::each_open_fd(&mut act_unless_kept)
+        }
+        result => result,
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn by_listing(_lowest: u32, _keep: [&[RawFd]; 2], _act: Act) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+/// Closes the lowest open fd that is not kept.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn close_first(lowest: u32, kept: &mut Window<'_>) -> Result<(), Errno> {
+    let is_victim = |&fd: &u32| !kept.contains(fd) && crate::sys::fd::is_open(fd as RawFd);
+    let victim = (lowest..bound()?).find(is_victim).ok_or(Errno::MFILE)?;
+    crate::sys::fd::close(victim as RawFd)
+}
+
+/// The last resort: one call for each number there might be. Where that would be too many, the refusal that led here
+/// is the error, rather than a spin of minutes.
+fn by_counting(lowest: u32, keep: [&[RawFd]; 2], act: Act, refusal: Errno) -> Result<(), Errno> {
+    let mut kept = Window::new(keep);
+    let end = bound().map_err(|_| refusal)?;
+    (lowest..end).filter(|&fd| !kept.contains(fd)).for_each(|fd| act.on(fd as RawFd));
+    Ok(())
+}
+
+/// The number below which all fds are, as far as the limits tell: a limit lowered below this while higher fds were
+/// open is why this many are tried at least.
+fn bound() -> Result<u32, Errno> {
+    const AT_LEAST: u64 = 1 << 16;
+    /// The kernel's own default for fs.nr_open.
+    const AT_MOST: u64 = 1 << 20;
+    let limit = limits::get(libc::RLIMIT_NOFILE as _)?;
+    let bound = limit.hard.max(limit.soft).max(AT_LEAST);
+    if bound > AT_MOST { Err(Errno::MFILE) } else { Ok(bound as u32) }
+}
+
+/// Two ascending lists as one.
+struct Merged<'a>([Peekable<slice::Iter<'a, RawFd>>; 2]);
+
+impl<'a> Merged<'a> {
+    fn new(keep: [&'a [RawFd]; 2]) -> Merged<'a> {
+        Merged(keep.map(|list| list.iter().peekable()))
+    }
+}
+
+impl Iterator for Merged<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let [a, b] = &mut self.0;
+        loop {
+            let fd = match (a.peek(), b.peek()) {
+                (Some(x), Some(y)) if y < x => b.next(),
+                (Some(_), _) => a.next(),
+                _ => b.next(),
+            }?;
+            if let Ok(fd) = u32::try_from(*fd) {
+                return Some(fd);
+            }
+        }
+    }
+}
+
+/// A keep list in any order, seen through a bitmap of one stretch of numbers at a time.
+struct Window<'a> {
+    keep: [&'a [RawFd]; 2],
+    start: u32,
+    bits: [u64; WORDS],
+    next: u32,
+}
+
+const WORDS: usize = 1024;
+const SPAN: u32 = WORDS as u32 * 64;
+
+impl<'a> Window<'a> {
+    fn new(keep: [&'a [RawFd]; 2]) -> Window<'a> {
+        let mut window = Window { keep, start: 0, bits: [0; WORDS], next: 0 };
+        window.move_to(0);
+        window
+    }
+
+    fn kept(&self) -> impl Iterator<Item = u32> + use<'a> {
+        let [a, b] = self.keep;
+        a.iter().chain(b).filter_map(|&fd| u32::try_from(fd).ok())
+    }
+
+    /// Shows the stretch that holds `fd`.
+    fn move_to(&mut self, fd: u32) {
+        self.start = fd - fd % SPAN;
+        self.bits = [0; WORDS];
+        for kept in self.kept() {
+            if let Some(place) = kept.checked_sub(self.start).filter(|&place| place < SPAN) {
+                self.bits[place as usize / 64 % WORDS] |= 1 << (place % 64);
+            }
+        }
+    }
+
+    fn contains(&mut self, fd: u32) -> bool {
+        if fd - fd % SPAN != self.start {
+            self.move_to(fd);
+        }
+        let place = fd % SPAN;
+        self.bits[place as usize / 64 % WORDS] >> (place % 64) & 1 == 1
+    }
+
+    /// The first kept fd of this stretch that is `fd` or higher.
+    fn first_from(&self, fd: u32) -> Option<u32> {
+        let place = fd.checked_sub(self.start).filter(|&place| place < SPAN)?;
+        let mut word = place as usize / 64;
+        let mut bits = self.bits[word % WORDS] >> (place % 64) << (place % 64);
+        while bits == 0 {
+            word += 1;
+            bits = *self.bits.get(word)?;
+        }
+        Some(self.start + word as u32 * 64 + bits.trailing_zeros())
+    }
+}
+
+/// The kept fds in ascending order.
+impl Iterator for Window<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let fd = self.first_from(self.next).or_else(|| {
+            let ahead = self.kept().filter(|&fd| fd >= self.next).min()?;
+            self.move_to(ahead);
+            Some(ahead)
+        })?;
+        self.next = fd + 1;
+        Some(fd)
+    }
+}

@@ -1,0 +1,71 @@
+use crate::sys::identity::{self as ids, Ids};
+use rustix::io::Errno;
+
+/// "No such id", and for chown(2) "unchanged": never the id of a user or a group.
+const NO_ID: u32 = u32::MAX;
+
+/// Whose rights the process has from now on. The default changes nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Identity<'a> {
+    /// Real, effective and saved user id.
+    pub uid: Option<u32>,
+    /// Real, effective and saved group id.
+    pub gid: Option<u32>,
+    /// Supplementary groups. `None`: dropped when the uid changes, else left alone.
+    pub groups: Option<&'a [u32]>,
+    /// Leave the supplementary groups alone although the uid changes.
+    pub keep_groups: bool,
+    /// Give up the effective ids of a set-user-id or set-group-id program for the real ones, where neither `uid` nor
+    /// `gid` says otherwise.
+    pub relinquish: bool,
+}
+
+impl Identity<'_> {
+    /// Refuses what can never work: `EINVAL`.
+    pub(crate) fn check(&self) -> Result<(), Errno> {
+        let groups = self.groups.unwrap_or_default();
+        let impossible = self.uid == Some(NO_ID)
+            || self.gid == Some(NO_ID)
+            || groups.contains(&NO_ID)
+            || (self.keep_groups && self.groups.is_some());
+        if impossible { Err(Errno::INVAL) } else { Ok(()) }
+    }
+}
+
+/// `setgroups()`, `setresgid()`, `setresuid()`—Changes groups, then group id, then user id, in every thread of the
+/// process; reads them back, and makes sure that uid 0 cannot be regained.
+///
+/// Any error means that the process must not go on as if it had lost its privileges; a part of them may be gone.
+/// `EPERM` also when the ids read back are not the ones asked for. Async-signal-safe in a process with one thread.
+pub fn drop_privileges(identity: &Identity<'_>) -> Result<(), Errno> {
+    identity.check()?;
+    let (uids, gids) = (ids::uids()?, ids::gids()?);
+    let uid = identity.uid.or(identity.relinquish.then_some(uids.real)).filter(|&uid| !uids.are_all(uid));
+    let gid = identity.gid.or(identity.relinquish.then_some(gids.real)).filter(|&gid| !gids.are_all(gid));
+    if let Some(groups) = groups_to_set(identity, uid) {
+        ids::set_groups(groups)?;
+    }
+    if let Some(gid) = gid {
+        ids::set_gid(gid)?;
+        verify(ids::gids()?, gid)?;
+    }
+    if let Some(uid) = uid {
+        ids::set_uid(uid)?;
+        verify(ids::uids()?, uid)?;
+        if uid != 0 && !ids::cannot_become_root() {
+            return Err(Errno::PERM);
+        }
+    }
+    Ok(())
+}
+
+/// The groups of the user that is left behind go with him, unless told otherwise. Relinquishing leaves nobody behind:
+/// the groups are the real user's already.
+fn groups_to_set<'a>(identity: &Identity<'a>, new_uid: Option<u32>) -> Option<&'a [u32]> {
+    let drop_them = identity.uid.is_some() && new_uid.is_some() && !identity.keep_groups;
+    identity.groups.or(drop_them.then_some(&[]))
+}
+
+fn verify(got: Ids, asked: u32) -> Result<(), Errno> {
+    if got.are_all(asked) { Ok(()) } else { Err(Errno::PERM) }
+}

@@ -1,0 +1,114 @@
+use crate::pidfile::Pidfile;
+use crate::sys::signals::{self, Disposition, Handler, Mask, Slot};
+use core::ffi::c_int;
+use rustix::io::Errno;
+
+/// What a signal does.
+#[derive(Clone, Copy, Debug)]
+pub enum SignalAction {
+    /// Its default.
+    Default,
+    /// Nothing.
+    Ignore,
+    /// The function runs, with `SA_RESTART`.
+    Handler(extern "C" fn(c_int)),
+    /// The pidfile is removed; then the process dies as by the signal's default, so that whoever waits for it sees
+    /// which signal it was.
+    Terminate,
+}
+
+/// One line of a signal map.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalMapEntry {
+    /// The signal's number.
+    pub signal: c_int,
+    /// What it does.
+    pub action: SignalAction,
+}
+
+impl SignalMapEntry {
+    /// `EINVAL` for a number out of range, for a signal that cannot be caught, and for one that libc keeps for itself.
+    pub(crate) fn check(&self) -> Result<(), Errno> {
+        let possible = (1..signals::END).contains(&self.signal)
+            && !matches!(self.signal, libc::SIGKILL | libc::SIGSTOP)
+            && !is_reserved(self.signal);
+        if possible { Ok(()) } else { Err(Errno::INVAL) }
+    }
+}
+
+fn is_reserved(signal: c_int) -> bool {
+    cfg!(target_os = "linux") && matches!(signal, 32 | 33)
+}
+
+/// `sigaction()`—Sets the disposition of each signal in the map; the others stay as they are.
+///
+/// `pidfile` is what [`SignalAction::Terminate`] removes. There is one such pidfile in a process, kept in a static slot
+/// that the handler reads: the last call whose map says `Terminate` sets it. Nothing changes when an entry is refused.
+///
+/// # Safety
+///
+/// The handlers are async-signal-safe, and so is dying of a `Terminate` at any moment.
+#[expect(unsafe_code, reason = "declares what the caller promises")]
+pub unsafe fn set_signals(map: &[SignalMapEntry], pidfile: Option<&Pidfile>) -> Result<(), Errno> {
+    install(map, pidfile)
+}
+
+/// [`set_signals`], for callers whose own caller has promised.
+pub(crate) fn install(map: &[SignalMapEntry], pidfile: Option<&Pidfile>) -> Result<(), Errno> {
+    for entry in map {
+        entry.check()?;
+    }
+    if map.iter().any(|entry| matches!(entry.action, SignalAction::Terminate)) {
+        DOOMED.set(pidfile.copied());
+    }
+    for entry in map {
+        signals::set(entry.signal, disposition(entry.action))?;
+    }
+    Ok(())
+}
+
+fn disposition(action: SignalAction) -> Disposition {
+    match action {
+        SignalAction::Default => Disposition::Default,
+        SignalAction::Ignore => Disposition::Ignore,
+        SignalAction::Handler(handler) => Disposition::Handler(handler),
+        SignalAction::Terminate => Disposition::Handler(terminate as Handler),
+    }
+}
+
+/// The pidfile that `terminate` removes.
+static DOOMED: Slot<Pidfile> = Slot::new();
+
+extern "C" fn terminate(signal: c_int) {
+    if let Some(pidfile) = DOOMED.get() {
+        // A worker that inherited the handler is refused here, and dies without harm to the daemon's file.
+        let _ = pidfile.remove();
+    }
+    signals::die_of(signal);
+    // Only a signal whose default is to be ignored comes back.
+    crate::sys::process::exit(0)
+}
+
+/// `sigaction()`, `sigprocmask()`—Sets every signal to its default and empties the calling thread's signal mask.
+///
+/// `SIGKILL` and `SIGSTOP` have no other, and the two signals that libc keeps for itself are left alone.
+pub fn reset_signals() -> Result<(), Errno> {
+    set_all_to_default()?;
+    Mask::empty().install();
+    Ok(())
+}
+
+/// The dispositions alone.
+pub(crate) fn set_all_to_default() -> Result<(), Errno> {
+    for signal in 1..signals::END {
+        let entry = SignalMapEntry { signal, action: SignalAction::Default };
+        if entry.check().is_ok() {
+            match signals::set(signal, Disposition::Default) {
+                // musl keeps a third signal for itself.
+                Ok(()) | Err(Errno::INVAL) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    Ok(())
+}

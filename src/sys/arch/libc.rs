@@ -1,0 +1,16 @@
+//! Architectures without assembly of their own here go through libc's syscall(2).
+
+use core::ffi::{c_int, c_long};
+
+/// # Safety
+///
+/// The arguments are valid for this system call.
+pub(super) unsafe fn syscall4(number: c_long, args: [usize; 4]) -> isize {
+    let [a, b, c, d] = args;
+    // SAFETY: the caller promised that the arguments are valid.
+    let answer = unsafe { libc::syscall(number, a, b, c, d) };
+    match crate::sys::errno::result(answer as c_int) {
+        Ok(value) => value as isize,
+        Err(errno) => -(errno.raw_os_error() as isize),
+    }
+}

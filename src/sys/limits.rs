@@ -1,0 +1,64 @@
+//! Resource limits, by number: the sets differ between systems, so an enum would only stand in the way.
+
+use core::ffi::c_int;
+use rustix::io::Errno;
+
+/// A soft and a hard limit; `u64::MAX` is "unlimited".
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Pair {
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+#[cfg(target_os = "linux")]
+mod native {
+    use super::{Errno, Pair, c_int};
+    use core::ptr::{from_mut, from_ref, null, null_mut};
+
+    fn prlimit64(resource: c_int, new: *const Pair, old: *mut Pair) -> Result<(), Errno> {
+        let args = [0, resource as usize, new as usize, old as usize];
+        // SAFETY: a pair is prlimit64's struct of two 64-bit numbers; both callers pass a valid one and a null.
+        unsafe { crate::sys::arch::syscall4(libc::SYS_prlimit64, args) }.map(drop)
+    }
+
+    pub(crate) fn get(resource: c_int) -> Result<Pair, Errno> {
+        let mut pair = Pair { soft: 0, hard: 0 };
+        prlimit64(resource, null(), from_mut(&mut pair))?;
+        Ok(pair)
+    }
+
+    pub(crate) fn set(resource: c_int, pair: Pair) -> Result<(), Errno> {
+        prlimit64(resource, from_ref(&pair), null_mut())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod native {
+    use super::{Errno, Pair, c_int};
+    use crate::sys::errno;
+    use libc::{RLIM_INFINITY, rlim_t, rlimit};
+
+    fn widen(limit: rlim_t) -> u64 {
+        if limit == RLIM_INFINITY { u64::MAX } else { limit as u64 }
+    }
+
+    fn narrow(limit: u64) -> rlim_t {
+        rlim_t::try_from(limit).unwrap_or(RLIM_INFINITY).min(RLIM_INFINITY)
+    }
+
+    pub(crate) fn get(resource: c_int) -> Result<Pair, Errno> {
+        let mut pair = rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: libc writes one rlimit.
+        errno::result(unsafe { libc::getrlimit(resource, &raw mut pair) })?;
+        Ok(Pair { soft: widen(pair.rlim_cur), hard: widen(pair.rlim_max) })
+    }
+
+    pub(crate) fn set(resource: c_int, pair: Pair) -> Result<(), Errno> {
+        let pair = rlimit { rlim_cur: narrow(pair.soft), rlim_max: narrow(pair.hard) };
+        // SAFETY: libc reads one rlimit.
+        errno::result(unsafe { libc::setrlimit(resource, &raw const pair) }).map(drop)
+    }
+}
+
+pub(crate) use native::{get, set};

@@ -1,0 +1,130 @@
+//! Signal masks and dispositions, through libc, which keeps its own signals (32 and 33 on Linux) out of reach; and the
+//! static slot that the terminate handler reads.
+
+use super::errno::result;
+use core::cell::UnsafeCell;
+use core::ffi::c_int;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicBool, Ordering};
+use rustix::io::Errno;
+
+/// A signal handler.
+pub type Handler = extern "C" fn(c_int);
+
+/// The number behind the highest signal.
+#[cfg(target_os = "linux")]
+pub(crate) const END: c_int = 65;
+/// The number behind the highest signal.
+#[cfg(target_os = "freebsd")]
+pub(crate) const END: c_int = 129;
+/// The number behind the highest signal.
+#[cfg(target_vendor = "apple")]
+pub(crate) const END: c_int = 32;
+
+/// A signal mask.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(libc::sigset_t);
+
+impl Mask {
+    pub(crate) fn empty() -> Mask {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: the set is writable.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: sigemptyset has initialised it.
+        Mask(unsafe { set.assume_init() })
+    }
+
+    fn full() -> Mask {
+        let Mask(mut set) = Mask::empty();
+        // SAFETY: the set is initialised.
+        unsafe { libc::sigfillset(&raw mut set) };
+        Mask(set)
+    }
+
+    fn of(signal: c_int) -> Mask {
+        let Mask(mut set) = Mask::empty();
+        // SAFETY: the set is initialised; a bad number is refused by libc.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+        Mask(set)
+    }
+
+    /// Makes this the calling thread's mask; answers the one before.
+    pub(crate) fn install(self) -> Mask {
+        self.apply(libc::SIG_SETMASK)
+    }
+
+    fn apply(self, how: c_int) -> Mask {
+        let mut before = Mask::empty();
+        // SAFETY: both sets are initialised. The only error is a bad `how`.
+        unsafe { libc::pthread_sigmask(how, &raw const self.0, &raw mut before.0) };
+        before
+    }
+
+    /// Blocks every signal in the calling thread; answers the mask before.
+    pub(crate) fn block_all() -> Mask {
+        Mask::full().install()
+    }
+}
+
+/// The new disposition of a signal.
+#[derive(Clone, Copy)]
+pub(crate) enum Disposition {
+    Default,
+    Ignore,
+    Handler(Handler),
+}
+
+/// sigaction(2), with `SA_RESTART` for a handler.
+pub(crate) fn set(signal: c_int, disposition: Disposition) -> Result<(), Errno> {
+    let action = libc::sigaction {
+        sa_sigaction: match disposition {
+            Disposition::Default => libc::SIG_DFL,
+            Disposition::Ignore => libc::SIG_IGN,
+            Disposition::Handler(handler) => handler as *const () as libc::sighandler_t,
+        },
+        sa_mask: Mask::empty().0,
+        sa_flags: libc::SA_RESTART,
+        #[cfg(target_os = "linux")]
+        sa_restorer: None,
+    };
+    // SAFETY: the action is complete; that the handler may run at any moment was promised by whoever supplied it.
+    result(unsafe { libc::sigaction(signal, &raw const action, core::ptr::null_mut()) }).map(drop)
+}
+
+/// Ends the process as the signal's default would, from within the signal's handler.
+pub(crate) fn die_of(signal: c_int) {
+    let _ = set(signal, Disposition::Default);
+    Mask::of(signal).apply(libc::SIG_UNBLOCK);
+    // SAFETY: raise takes a number.
+    unsafe { libc::raise(signal) };
+}
+
+/// A value that a signal handler reads. The process's one mutable global beside the memory-sharing probe of spawn.
+pub(crate) struct Slot<T: Copy> {
+    value: UnsafeCell<MaybeUninit<T>>,
+    full: AtomicBool,
+}
+
+// SAFETY: `set` is called with the signals of the map blocked or not yet installed, and `get` reads only what `set` has
+// finished writing.
+unsafe impl<T: Copy + Send> Sync for Slot<T> {}
+
+impl<T: Copy> Slot<T> {
+    pub(crate) const fn new() -> Slot<T> {
+        Slot { value: UnsafeCell::new(MaybeUninit::uninit()), full: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn set(&self, value: Option<T>) {
+        self.full.store(false, Ordering::SeqCst);
+        if let Some(value) = value {
+            // SAFETY: readers look only while `full` is true.
+            unsafe { (*self.value.get()).write(value) };
+            self.full.store(true, Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<T> {
+        // SAFETY: `full` says that `set` has initialised the value.
+        self.full.load(Ordering::SeqCst).then(|| unsafe { (*self.value.get()).assume_init() })
+    }
+}
