@@ -13,7 +13,6 @@ CBINDGEN_VERSION = 0.29.4
 INSTALL = install
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-CARGO_TARGET := $(if $(CARGO_BUILD_TARGET),$(CARGO_BUILD_TARGET)/)release
 SOURCES := Cargo.toml $(shell find src -name '*.rs')
 CBINDGEN = target/tools/cbindgen-$(CBINDGEN_VERSION)/bin/cbindgen
 
@@ -35,6 +34,7 @@ target/artifact/rdaemon.o: $(SOURCES) Cargo.lock
 target/proof/rdaemon.o: $(SOURCES) Cargo.lock
 	mkdir -p $(@D)
 	rm -f $@
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=3 \
 	$(CARGO) rustc --release --locked --lib --features capi --crate-type staticlib --target-dir target/proof -- \
 	    --cfg rdaemon_artifact --cfg rdaemon_prove_no_panic --emit obj=$@
 

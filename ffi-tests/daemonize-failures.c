@@ -270,7 +270,9 @@ FAILURE(every_way_to_close_denied, CLOSE_FDS, EIO) {
     deny_syscall(SYS_close_range, EIO);
     deny_syscall(SYS_fstatfs, ENOSYS);
     deny_syscall_arg(SYS_prlimit64, 1, RLIMIT_NOFILE, ENOSYS);
+#ifdef SYS_getrlimit
     deny_syscall_arg(SYS_getrlimit, 0, RLIMIT_NOFILE, ENOSYS);
+#endif
 }
 
 FAILURE(root_is_missing, CHROOT, ENOENT) {
@@ -434,7 +436,9 @@ FAILURE(set_uid_program_cannot_relinquish, DROP_PRIVILEGES, EPERM) {
 
 static void deny_core_limit(int error) {
     deny_syscall_arg(SYS_prlimit64, 1, RLIMIT_CORE, error);
+#ifdef SYS_setrlimit
     deny_syscall_arg(SYS_setrlimit, 0, RLIMIT_CORE, error);
+#endif
 }
 
 FAILURE(core_limit_denied, PREVENT_CORE, EINVAL) {

@@ -315,6 +315,7 @@ TEST(opening_a_terminal_as_a_stream_does_not_acquire_it) {
         CHECK(setsid() > 0); /* a session leader without a terminal: any open might give it one */
         struct rdaemon_config config = log_to(name);
         struct start started;
+        adopt_orphans();
         start_well(&started, &config, NULL);
         CHECK_INT(stat_field(0, 7), 0);
         lived(&started);

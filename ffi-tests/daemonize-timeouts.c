@@ -11,21 +11,31 @@
 #include "tap.h"
 #include "traced.h"
 
-enum { TIMEOUT_MS = 40 };
+enum { TIMEOUT_MS = 100 };
 
 static void freeze(struct traced *traced, enum trace_role role, int index) {
     traced->request.action = TRACE_FREEZE;
     traced->request.role = role;
     traced->request.index = index;
     traced_run(traced);
-    CHECK(traced->trace.acted);
 }
 
-static void freeze_at_each_call(enum trace_role role) {
+static void check_failure(const struct traced *traced) {
+    const struct trace_process *daemon = &traced->trace.of[TRACE_DAEMON];
+    if (traced->original->result != -ETIMEDOUT)
+        FAIL("%s: failed with %s", traced_where(traced), error_name(traced->original->result));
+    if (daemon->pid != 0 && daemon->returned)
+        FAIL("%s: the daemon came to life", traced_where(traced));
+    if (daemon->pid != 0 && daemon->wait_status == 0)
+        FAIL("%s: the daemon was not killed", traced_where(traced));
+}
+
+/* Marks the steps that were blamed. On a busy machine the time may be over before the process has
+ * come to the call where it is to be held up, which makes no difference to what must follow. */
+static void freeze_at_each_call(enum trace_role role, bool *blamed) {
     struct traced traced;
     int failures = 0;
     traced_init(&traced);
-    traced.config.timeout_ms = 2000;
     int calls = traced_calls(&traced, role);
     traced.config.timeout_ms = TIMEOUT_MS;
     for (int i = 0; i <= calls; i++) {
@@ -33,40 +43,24 @@ static void freeze_at_each_call(enum trace_role role) {
         if (traced_answered(&traced, 1500))
             continue;
         failures++;
-        const struct trace_process *daemon = &traced.trace.of[TRACE_DAEMON];
-        if (traced.original->result != -ETIMEDOUT)
-            FAIL("%s: failed with %s", traced_where(&traced), error_name(traced.original->result));
-        if (daemon->pid != 0 && daemon->returned)
-            FAIL("%s: the daemon came to life", traced_where(&traced));
-        if (daemon->pid != 0 && daemon->wait_status == 0)
-            FAIL("%s: the daemon was not killed", traced_where(&traced));
+        check_failure(&traced);
+        blamed[traced.original->status.step] = true;
     }
     CHECK(failures > 0);
 }
 
 TEST(a_daemon_held_up_at_each_system_call_is_killed, .time_limit_ms = 60000) {
-    freeze_at_each_call(TRACE_DAEMON);
+    bool blamed[RDAEMON_STEP_READY] = {false};
+    freeze_at_each_call(TRACE_DAEMON, blamed);
+    for (int step = RDAEMON_STEP_CLOSE_FDS; step <= RDAEMON_STEP_SET_SIGNALS; step++)
+        if (!blamed[step] && step != RDAEMON_STEP_CHROOT) /* there is none */
+            FAIL("no delay was blamed on %s", rdaemon_step_name(step));
 }
 
 TEST(an_intermediate_held_up_at_each_system_call_is_killed, .time_limit_ms = 60000) {
-    freeze_at_each_call(TRACE_INTERMEDIATE);
-}
-
-TEST(the_step_that_took_too_long_is_named, .time_limit_ms = 60000) {
-    struct traced traced;
-    bool seen[RDAEMON_STEP_READY] = {false};
-    traced_init(&traced);
-    traced.config.timeout_ms = 2000;
-    int calls = traced_calls(&traced, TRACE_DAEMON);
-    traced.config.timeout_ms = TIMEOUT_MS;
-    for (int i = 1; i <= calls; i++) {
-        freeze(&traced, TRACE_DAEMON, i);
-        if (!traced_answered(&traced, 1500))
-            seen[traced.original->status.step] = true;
-    }
-    for (int step = RDAEMON_STEP_CLOSE_FDS; step <= RDAEMON_STEP_SET_SIGNALS; step++)
-        if (!seen[step] && step != RDAEMON_STEP_CHROOT)
-            FAIL("no delay was blamed on %s", rdaemon_step_name(step));
+    bool blamed[RDAEMON_STEP_READY] = {false};
+    freeze_at_each_call(TRACE_INTERMEDIATE, blamed);
+    CHECK(blamed[RDAEMON_STEP_DOUBLE_FORK]);
 }
 
 TEST(a_limit_that_is_not_reached_changes_nothing) {

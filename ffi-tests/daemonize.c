@@ -47,6 +47,9 @@ TEST(the_daemon_is_an_orphan_when_the_call_returns) {
         CHECK_INT(first_child_of(getpid()), 0);
         kill(pid, SIGKILL);
     }
+    int status;
+    CHECK(wait(&status) > 0);
+    CHECK_INT(status, SIGKILL);
 }
 
 static void has_no_terminal_and_gets_none(const struct start *start) {

@@ -2,14 +2,12 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <ucontext.h>
 
 #include "probe.h"
 #include "sandbox.h"
@@ -349,36 +347,46 @@ TEST(rule_2_2_directory_in_the_place_of_proc_is_not_believed) {
     check_kept_to(400);
 }
 
-/* Answers prlimit64 as a system would whose limit is 2^30. */
-static void answer_huge_limit(int signal_number, siginfo_t *info, void *context) {
-    (void)signal_number, (void)info;
-    ucontext_t *user = context;
-#if defined __x86_64__
-    struct rlimit *limit = (struct rlimit *)user->uc_mcontext.gregs[REG_R10];
-    user->uc_mcontext.gregs[REG_RAX] = 0;
-#elif defined __aarch64__
-    struct rlimit *limit = (struct rlimit *)user->uc_mcontext.regs[3];
-    user->uc_mcontext.regs[0] = 0;
-#else
-    struct rlimit *limit = NULL;
-    (void)user;
-#endif
+static rlim_t fake_soft_limit;
+
+/* Answers prlimit64 as a system would whose hard limit is 2^30. */
+static long answer_huge_limit(const long *arguments) {
+    struct rlimit *limit = (struct rlimit *)arguments[3];
     if (limit)
-        *limit = (struct rlimit){1 << 30, 1 << 30};
+        *limit = (struct rlimit){fake_soft_limit, 1 << 30};
+    return 0;
+}
+
+static void fake_limit(rlim_t soft) {
+    struct rlimit limit;
+    fake_soft_limit = soft;
+    answer_syscall_arg(SYS_prlimit64, 1, RLIMIT_NOFILE, answer_huge_limit);
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_INT(limit.rlim_max, 1 << 30);
+}
+
+TEST(rule_2_2_proc_works_whatever_the_limit) {
+    static const int32_t keep[] = {8, 5};
+    open_to(9);
+    fake_limit(1 << 30);
+    forget_close_range();
+    CHECK_INT(keep_only(keep, LENGTH(keep)), 0);
+    CHECK_STR(open_fds(0), "0 1 2 5 8");
+}
+
+TEST(rule_2_2_proc_works_without_a_spare_descriptor_whatever_the_limit) {
+    static const int32_t keep[] = {63, 3};
+    use_every_fd();
+    fake_limit(64);
+    forget_close_range();
+    CHECK_INT(keep_only(keep, LENGTH(keep)), 0);
+    CHECK_STR(open_fds(0), "0 1 2 3 63");
 }
 
 TEST(rule_2_2_loop_fails_rather_than_spin) {
-#if !defined __x86_64__ && !defined __aarch64__
-    SKIP_PLATFORM("the fake limit is not written for this architecture");
-#endif
-    struct sigaction action = {.sa_sigaction = answer_huge_limit, .sa_flags = SA_SIGINFO};
-    struct rlimit limit;
     open_to(9);
     hide_proc();
-    sigaction(SIGSYS, &action, NULL);
-    trap_syscall(SYS_prlimit64);
-    CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    CHECK_INT(limit.rlim_cur, 1 << 30);
+    fake_limit(1 << 30);
     forget_close_range();
     CHECK(QUIET(rdaemon_close_fds(3, NULL, 0, 0)) < 0);
 }

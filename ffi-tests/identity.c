@@ -273,6 +273,13 @@ TEST(rule_7_1_uid_that_did_not_change_is_an_error) {
     CHECK(DROP(.flags = BOTH, .uid = 1234, .gid = 4321) < 0);
 }
 
+TEST(rule_7_1_uid_that_did_not_change_is_an_error_though_root_is_out_of_reach) {
+    become_root_with_groups();
+    deny_syscall(SYS_setuid, EPERM);
+    deny_syscall(SYS_setresuid, 0);
+    CHECK(DROP(.flags = BOTH, .uid = 1234, .gid = 4321) < 0);
+}
+
 TEST(rule_7_1_gid_that_did_not_change_is_an_error) {
     become_root_with_groups();
     deny_syscall(SYS_setresgid, 0);

@@ -75,8 +75,7 @@ TEST(no_limits_is_no_error) {
 /* ---- refusals: nothing is applied, not even what stands before the bad entry ---- */
 
 static void check_second_refused(struct rdaemon_limit bad, int error) {
-    const struct rdaemon_limit limits[] = {{.resource = RLIMIT_NOFILE, .soft = 40, .hard = 50},
-                                           bad};
+    const struct rdaemon_limit limits[] = {{.resource = RLIMIT_FSIZE, .soft = 40, .hard = 50}, bad};
     CHECK_REFUSED(rdaemon_set_limits(limits, LENGTH(limits)), error);
 }
 

@@ -51,6 +51,7 @@ static void is_a_new_process(const struct start *start) {
 
 static void expect_a_fork(const struct rdaemon_config *config) {
     struct start started;
+    adopt_orphans();
     start_well(&started, config, is_a_new_process);
     CHECK_INT(started.daemon.detached, 1);
     lived(&started);
@@ -174,7 +175,7 @@ TEST(without_a_fork_a_failure_is_returned_and_nothing_is_left) {
     struct start started;
     start(&started, &config, NULL);
     CHECK_INT(started.status.step, RDAEMON_STEP_CHROOT);
-    CHECK_INT(started.result, geteuid() == 0 ? -ENOENT : -EPERM);
+    CHECK_INT(started.result, -ENOENT);
     CHECK_STR(tree(scratch()), "");
     CHECK_INT(first_child_of(getpid()), 0);
 }
@@ -217,8 +218,6 @@ TEST(the_child_of_an_activated_program_is_not_activated) {
         expect_hints(0);
         expect_a_fork(&automatic);
     }
-    int status;
-    CHECK(wait(&status) < 0 || status == 0);
 }
 
 /* The inode of a pidfd, where pidfds live on a file system of their own. */

@@ -6,8 +6,9 @@
 use crate::deadline::Deadline;
 use crate::error::{Detail, Error, Step};
 use crate::sys;
+use crate::sys::fd::Fd;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 
 /// What a process tells its creator. An errno of 0 is success.
@@ -27,18 +28,17 @@ impl Record {
     }
 
     pub(crate) fn failure(error: Error) -> Record {
-        let pid = if let Detail::Holder(pid) = error.detail { pid } else { 0 };
+        let pid = if let Detail::Holder(pid) = error.detail() { pid } else { 0 };
         Record { step: error.step, errno: error.errno.raw_os_error(), pid }
     }
 
     /// The error that this record reports, if it does.
     pub(crate) fn error(self) -> Option<Error> {
-        if self.errno == 0 {
-            return None;
+        match crate::sys::errno::from_number(self.errno) {
+            _ if self.errno == 0 => None,
+            Errno::EXIST => Some(Error::held(self.step, self.pid)),
+            errno => Some(Error::new(self.step, errno)),
         }
-        let errno = crate::sys::errno::from_number(self.errno);
-        let detail = if errno == Errno::EXIST { Detail::Holder(self.pid) } else { Detail::None };
-        Some(Error { step: self.step, errno, detail })
     }
 
     fn to_bytes(self) -> [u8; SIZE] {
@@ -60,8 +60,8 @@ impl Record {
 
 /// Both ends: the reader's, which stays with the original process, and the writer's.
 pub(crate) struct Channel {
-    pub(crate) reader: OwnedFd,
-    pub(crate) writer: OwnedFd,
+    pub(crate) reader: Fd,
+    pub(crate) writer: Fd,
 }
 
 impl Channel {
@@ -78,7 +78,7 @@ pub(crate) fn send(writer: BorrowedFd<'_>, record: Record, pidfd: Option<Borrowe
 
 /// What the reader learns.
 pub(crate) enum Event {
-    Record(Record, Option<OwnedFd>),
+    Record(Record, Option<Fd>),
     /// All writers have gone, or the process behind the pidfd has, and nothing is left to read.
     Ended,
     TimedOut,

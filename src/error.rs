@@ -10,7 +10,7 @@ macro_rules! steps {
     ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal $c_name:literal,)*) => {
         /// A step of an operation. The numbers are stable; new steps get new numbers.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(i32)]
+        #[repr(u8)]
         #[non_exhaustive]
         pub enum Step { $($(#[$doc])* $variant = $number,)* }
 
@@ -84,14 +84,26 @@ steps! {
 }
 
 /// A failed step, with the errno that says why.
+///
+/// Eight bytes, so that a result travels in a register, and the step first, so that its lowest byte says which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Error {
     /// The step that failed.
     pub step: Step,
+    kind: Kind,
     /// Why it failed.
     pub errno: Errno,
-    /// What else is known.
-    pub detail: Detail,
+    number: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    None,
+    Subject,
+    Holder,
+    Signal,
 }
 
 /// What is known about a failure besides step and errno.
@@ -102,23 +114,49 @@ pub enum Detail {
     None,
     /// The step to which the refused value of the configuration belongs.
     Subject(Step),
-    /// The pid of the process that holds the pidfile; 0 when it is starting, or when only workers of a dead daemon remain.
+    /// The pid of the process that holds the pidfile; 0 when it is starting, or when only workers of a dead daemon
+    /// remain.
     Holder(i32),
     /// The signal that killed the process before it could report.
     Signal(i32),
 }
 
 impl Error {
+    pub(crate) const fn new(step: Step, errno: Errno) -> Error {
+        Error { step, kind: Kind::None, errno, number: 0 }
+    }
+
     /// A refusal of the configuration, because of a value that `subject` would use.
     pub(crate) const fn refused(subject: Step, errno: Errno) -> Error {
-        Error { step: Step::Config, errno, detail: Detail::Subject(subject) }
+        Error { step: Step::Config, kind: Kind::Subject, errno, number: subject as i32 }
+    }
+
+    /// The pidfile is held by this process, or by one that is not known: 0.
+    pub(crate) const fn held(step: Step, holder: i32) -> Error {
+        Error { step, kind: Kind::Holder, errno: Errno::EXIST, number: holder }
+    }
+
+    /// A process was killed before it could report.
+    pub(crate) const fn killed(step: Step, signal: i32) -> Error {
+        Error { step, kind: Kind::Signal, errno: Errno::SRCH, number: signal }
+    }
+
+    /// What else is known.
+    #[must_use]
+    pub const fn detail(self) -> Detail {
+        match (self.kind, Step::from_number(self.number)) {
+            (Kind::Subject, Some(subject)) => Detail::Subject(subject),
+            (Kind::Holder, _) => Detail::Holder(self.number),
+            (Kind::Signal, _) => Detail::Signal(self.number),
+            (Kind::None | Kind::Subject, _) => Detail::None,
+        }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.step.name())?;
-        match self.detail {
+        match self.detail() {
             Detail::Subject(subject) => write!(f, "{}: {}", subject.name(), self.errno),
             Detail::Holder(0) => write!(f, "held by a start in progress or by workers of a dead daemon"),
             Detail::Holder(pid) => write!(f, "already running as process {pid}"),
@@ -137,6 +175,8 @@ pub(crate) trait At<T> {
 
 impl<T> At<T> for Result<T, Errno> {
     fn at(self, step: Step) -> Result<T, Error> {
-        self.map_err(|errno| Error { step, errno, detail: Detail::None })
+        self.map_err(|errno| Error::new(step, errno))
     }
 }
+
+const _: () = assert!(size_of::<Result<(), Error>>() == 8 || cfg!(not(target_os = "linux")));

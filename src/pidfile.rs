@@ -13,11 +13,12 @@
 //! pidfile a second time, not even to read it.
 
 use crate::deadline::Deadline;
-use crate::error::{At, Detail, Error, Step};
-use crate::sys::fd::{self, Lend};
-use core::ffi::CStr;
+use crate::error::{Error, Step};
+use crate::sys::cstr::{at_start_of, split_path};
+use crate::sys::fd::{self, Fd};
+use core::ffi::{CStr, c_char};
 use core::time::Duration;
-use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use rustix::fd::{BorrowedFd, RawFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -76,7 +77,7 @@ pub struct Pidfile {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     /// The file's name inside the directory, with its NUL.
-    pub(crate) name: [u8; NAME_SIZE],
+    pub(crate) name: [c_char; NAME_SIZE],
 }
 
 /// Who holds a pidfile.
@@ -102,16 +103,16 @@ pub struct Reading {
 /// Opens, locks and empties the pidfile, creating it if need be.
 ///
 /// The file must be a regular one, not reached through a symlink as its last component. Only under the lock is it
-/// emptied, so that a stale pid is never read as that of the new daemon. `EEXIST`, with [`Detail::Holder`], when
+/// emptied, so that a stale pid is never read as that of the new daemon. `EEXIST`, with [`crate::Detail::Holder`], when
 /// another process holds it; when that process is not known, this waits for up to 100 ms for it to let go or to
 /// become known.
 pub fn open(path: &CStr, options: &Options) -> Result<Pidfile, Error> {
     options.check().map_err(|errno| Error::refused(Step::PidfileOpen, errno))?;
-    let (directory, name) = open_directory(path).at(Step::PidfileOpen)?;
-    let (file, created) = lock(directory.lend(), name)?;
-    let pidfile = describe(file, created, directory, name, options).at(Step::PidfileOpen)?;
-    pidfile.prepare(options, created).at(Step::PidfileOpen).inspect_err(|_| pidfile.abandon())?;
-    Ok(pidfile)
+    let mut holder = 0;
+    open_and_lock(path, options, &mut holder).map_err(|errno| match errno {
+        Errno::EXIST => Error::held(Step::PidfileOpen, holder),
+        _ => Error::new(Step::PidfileOpen, errno),
+    })
 }
 
 /// What the file's number and its locks say. It disturbs no daemon and makes no start fail.
@@ -129,15 +130,46 @@ pub fn read(path: &CStr) -> Result<Reading, Errno> {
 }
 
 impl Pidfile {
+    fn new(
+        file: Fd,
+        created: bool,
+        directory: Fd,
+        name: &CStr,
+        stat: &Stat,
+        options: &Options,
+    ) -> Result<Pidfile, Errno> {
+        let (device, inode) = identity(stat);
+        let mut pidfile = Pidfile {
+            fd: file.into_number(),
+            directory: directory.into_number(),
+            writer: 0,
+            flags: options.flags.bits() | if created { CREATED } else { 0 },
+            device,
+            inode,
+            name: [0; NAME_SIZE],
+        };
+        for (place, &byte) in pidfile.name.iter_mut().zip(name.to_bytes()) {
+            *place = byte as c_char;
+        }
+        pidfile.prepare(options, created).inspect_err(|_| pidfile.abandon())?;
+        Ok(pidfile)
+    }
+
     /// Takes the process lock and writes this process's pid. For the daemon, after its last fork.
     ///
-    /// A write that fails leaves the file empty.
-    pub fn write(&mut self) -> Result<(), Error> {
-        let file = fd::borrow(self.fd).at(Step::PidfileWrite)?;
+    /// A write that fails leaves the file empty. `EEXIST` when another process has the process lock.
+    pub fn write(&mut self) -> Result<(), Errno> {
+        let file = fd::borrow(self.fd)?;
         lock_for_process(file)?;
         let pid = rustix::process::getpid().as_raw_pid();
         self.writer = pid;
-        write_number(file, pid).at(Step::PidfileWrite)
+        write_number(file, pid)
+    }
+
+    /// The other process that has the process lock, if one has.
+    #[must_use]
+    pub fn holder(&self) -> Option<i32> {
+        fd::borrow(self.fd).and_then(process_lock_holder).ok().flatten()
     }
 
     /// Empties the file, then removes it, by the directory as it was when the file was opened: a later chdir or chroot
@@ -186,11 +218,9 @@ impl Pidfile {
 
     fn unlink(&self) -> Result<(), Errno> {
         let directory = fd::borrow(self.directory)?;
-        let name = CStr::from_bytes_until_nul(&self.name).map_err(|_| Errno::INVAL)?;
-        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if (stat.st_dev as u64, stat.st_ino as u64) == (self.device, self.inode) => {}
-            Ok(_) | Err(Errno::NOENT) => return Err(Errno::STALE),
-            Err(errno) => return Err(errno),
+        let name = at_start_of(&self.name).ok_or(Errno::INVAL)?;
+        if !is_there(directory, name, (self.device, self.inode))? {
+            return Err(Errno::STALE);
         }
         rustix::fs::unlinkat(directory, name, AtFlags::empty())
     }
@@ -205,22 +235,21 @@ fn group(id: u32) -> Option<rustix::fs::Gid> {
 }
 
 /// The directory of a path, and the name within it.
-fn open_directory(path: &CStr) -> Result<(OwnedFd, &CStr), Errno> {
+fn open_directory(path: &CStr) -> Result<(Fd, &CStr), Errno> {
     const PATH_SIZE: usize = 4096;
-    let bytes = path.to_bytes_with_nul();
-    let slash = bytes.iter().rposition(|&byte| byte == b'/');
-    let (directory, name) = bytes.split_at_checked(slash.map_or(0, |slash| slash + 1)).ok_or(Errno::INVAL)?;
-    let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
+    let (directory, name) = split_path(path);
     if name.to_bytes_with_nul().len() > NAME_SIZE {
         return Err(Errno::NAMETOOLONG);
     }
     if name.is_empty() {
         return Err(if directory.is_empty() { Errno::NOENT } else { Errno::ISDIR });
     }
-    let mut buffer = [0; PATH_SIZE];
+    let mut buffer = [0 as c_char; PATH_SIZE];
     let directory = if directory.is_empty() { &b"."[..] } else { directory };
-    buffer.get_mut(..directory.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(directory);
-    let directory = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?;
+    for (place, &byte) in buffer.iter_mut().zip(directory) {
+        *place = byte as c_char;
+    }
+    let directory = at_start_of(&buffer).ok_or(Errno::NAMETOOLONG)?;
     #[cfg(target_os = "linux")]
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     #[cfg(not(target_os = "linux"))]
@@ -228,38 +257,38 @@ fn open_directory(path: &CStr) -> Result<(OwnedFd, &CStr), Errno> {
     Ok((fd::open(CWD, directory, flags, Mode::empty())?, name))
 }
 
-/// The file, locked, and whether it is new. A file that was replaced between open and lock is not the pidfile.
-fn lock(directory: BorrowedFd<'_>, name: &CStr) -> Result<(OwnedFd, bool), Error> {
+/// `EEXIST` when the lock is taken, and by whom, if that is known.
+fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pidfile, Errno> {
+    let (directory, name) = open_directory(path)?;
     let patience = Deadline::after(Some(Duration::from_millis(100)));
     loop {
-        let (file, created) = open_or_create(directory, name).at(Step::PidfileOpen)?;
-        regular(&file).at(Step::PidfileOpen)?;
+        let (file, created) = open_or_create(directory.lend(), name)?;
+        let stat = regular(&file)?;
         match rustix::fs::flock(file.lend(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) if is_named(&file, directory, name).at(Step::PidfileOpen)? => return Ok((file, created)),
+            // A file that was replaced between open and lock is not the pidfile.
+            Ok(()) if is_there(directory.lend(), name, identity(&stat))? => {
+                return Pidfile::new(file, created, directory, name, &stat, options);
+            }
             Ok(()) | Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) => {
-                let holder = holder(file.lend()).at(Step::PidfileOpen)?;
-                if holder.is_some() || patience.has_passed() {
-                    return Err(held(Step::PidfileOpen, holder));
+                *holder = process_lock_holder(file.lend())?.unwrap_or(0);
+                if *holder != 0 {
+                    return Err(Errno::EXIST);
                 }
                 pause();
             }
             Err(errno) => {
-                // No lock here at all, so nobody else can have it.
+                // No file here can be locked, so nobody else can have locked this one.
                 if created {
-                    let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+                    let _ = rustix::fs::unlinkat(directory.lend(), name, AtFlags::empty());
                 }
-                return Err(errno).at(Step::PidfileOpen);
+                return Err(errno);
             }
         }
         if patience.has_passed() {
-            return Err(held(Step::PidfileOpen, None));
+            return Err(Errno::EXIST);
         }
     }
-}
-
-fn held(step: Step, holder: Option<i32>) -> Error {
-    Error { step, errno: Errno::EXIST, detail: Detail::Holder(holder.unwrap_or(0)) }
 }
 
 fn pause() {
@@ -267,7 +296,7 @@ fn pause() {
     let _ = rustix::thread::nanosleep(&millisecond);
 }
 
-fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(OwnedFd, bool), Errno> {
+fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, bool), Errno> {
     // O_NONBLOCK: a FIFO in its place must not make the start hang before it is refused.
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     for _ in 0..8 {
@@ -283,7 +312,7 @@ fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(OwnedFd, bo
     Err(Errno::AGAIN)
 }
 
-fn regular(file: &OwnedFd) -> Result<Stat, Errno> {
+fn regular(file: &Fd) -> Result<Stat, Errno> {
     let stat = rustix::fs::fstat(file.lend())?;
     match FileType::from_raw_mode(stat.st_mode as _) {
         FileType::RegularFile => Ok(stat),
@@ -292,62 +321,44 @@ fn regular(file: &OwnedFd) -> Result<Stat, Errno> {
     }
 }
 
-fn is_named(file: &OwnedFd, directory: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
-    let ours = rustix::fs::fstat(file.lend())?;
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+fn is_there(directory: BorrowedFd<'_>, name: &CStr, file: (u64, u64)) -> Result<bool, Errno> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)),
+        Ok(stat) => Ok(identity(&stat) == file),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(errno),
     }
 }
 
-fn describe(
-    file: OwnedFd,
-    created: bool,
-    directory: OwnedFd,
-    name: &CStr,
-    options: &Options,
-) -> Result<Pidfile, Errno> {
-    let stat = rustix::fs::fstat(file.lend())?;
-    let mut pidfile = Pidfile {
-        fd: file.into_raw_fd(),
-        directory: directory.into_raw_fd(),
-        writer: 0,
-        flags: options.flags.bits() | if created { CREATED } else { 0 },
-        device: stat.st_dev as u64,
-        inode: stat.st_ino as u64,
-        name: [0; NAME_SIZE],
-    };
-    for (place, &byte) in pidfile.name.iter_mut().zip(name.to_bytes()) {
-        *place = byte;
-    }
-    Ok(pidfile)
-}
-
 /// The state of an open pidfile. The shared flock is tried only when the kernel knows no holder, and a starter that
 /// meets it tries again.
 fn state(file: BorrowedFd<'_>, written: i32) -> Result<State, Errno> {
-    if let Some(pid) = holder(file)? {
+    if let Some(pid) = process_lock_holder(file)? {
         return Ok(State::Running(pid));
     }
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(State::Free),
         // Between the two looks the daemon may have taken its process lock.
-        Err(Errno::WOULDBLOCK) => Ok(holder(file)?.or(best_effort(written)).map_or(State::Held, State::Running)),
+        Err(Errno::WOULDBLOCK) => {
+            Ok(process_lock_holder(file)?.or(best_effort(written)).map_or(State::Held, State::Running))
+        }
         Err(errno) => Err(errno),
     }
 }
 
-fn lock_for_process(file: BorrowedFd<'_>) -> Result<(), Error> {
+fn lock_for_process(file: BorrowedFd<'_>) -> Result<(), Errno> {
     if !cfg!(target_os = "linux") {
         return Ok(());
     }
     match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
         // Somebody's process lock, or a file system that cannot tell it from our own flock.
-        Err(errno) => match holder(file) {
-            Ok(Some(pid)) => Err(held(Step::PidfileWrite, Some(pid))),
-            Err(Errno::BADF) => Err(errno).at(Step::PidfileWrite),
+        Err(errno) => match process_lock_holder(file) {
+            Ok(Some(_)) => Err(Errno::EXIST),
+            Err(Errno::BADF) => Err(errno),
             _ => Ok(()),
         },
     }
@@ -355,7 +366,7 @@ fn lock_for_process(file: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// The process that holds the process lock, as the kernel knows it.
 #[cfg(target_os = "linux")]
-fn holder(file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
+fn process_lock_holder(file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
     let question = rustix::process::Flock::from(rustix::process::FlockType::WriteLock);
     let lock = rustix::process::fcntl_getlk(file, &question)?;
     // A holder outside of this pid namespace has pid 0 here, and an open-file lock has -1.
@@ -364,7 +375,7 @@ fn holder(file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
 
 /// The process that holds the process lock, which is nobody here.
 #[cfg(not(target_os = "linux"))]
-fn holder(_file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
+fn process_lock_holder(_file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
     Ok(None)
 }
 
@@ -400,7 +411,6 @@ fn number(file: BorrowedFd<'_>) -> Result<i32, Errno> {
     if content.is_empty() {
         return Ok(0);
     }
-    let all_digits = line.iter().all(u8::is_ascii_digit);
-    let number = core::str::from_utf8(line).ok().filter(|_| all_digits).and_then(|line| line.parse().ok());
-    number.filter(|&number: &i32| number > 0).ok_or(Errno::BADMSG)
+    let number = crate::decimal::parse(line).and_then(|number| i32::try_from(number).ok());
+    number.filter(|&number| number > 0).ok_or(Errno::BADMSG)
 }

@@ -6,11 +6,13 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "tap.h"
@@ -32,34 +34,64 @@ static unsigned argument_offset(unsigned index) {
     return offset;
 }
 
-static void answer_syscall(long number, uint32_t answer) {
+void deny_syscall(long number, int error) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, answer),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     install_filter(code, sizeof code / sizeof *code);
 }
 
-void deny_syscall(long number, int error) {
-    answer_syscall(number, SECCOMP_RET_ERRNO | (uint32_t)error);
-}
-
-void trap_syscall(long number) {
-    answer_syscall(number, SECCOMP_RET_TRAP);
-}
-
-void deny_syscall_arg(long number, unsigned index, uint32_t value, int error) {
+static void filter_by_argument(long number, unsigned index, uint32_t value, uint32_t action) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument_offset(index)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+        BPF_STMT(BPF_RET | BPF_K, action),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     install_filter(code, sizeof code / sizeof *code);
+}
+
+void deny_syscall_arg(long number, unsigned index, uint32_t value, int error) {
+    filter_by_argument(number, index, value, SECCOMP_RET_ERRNO | (uint32_t)error);
+}
+
+static long (*answer)(const long *arguments);
+
+/* The registers of the system call that was trapped; its result goes where the kernel puts it. */
+static void answer_trap(int signal_number, siginfo_t *info, void *context) {
+    (void)signal_number, (void)info;
+    mcontext_t *machine = &((ucontext_t *)context)->uc_mcontext;
+    int saved_errno = errno;
+#if defined __x86_64__
+    greg_t *registers = machine->gregs;
+    const long arguments[] = {registers[REG_RDI], registers[REG_RSI], registers[REG_RDX],
+                              registers[REG_R10]};
+    registers[REG_RAX] = answer(arguments);
+#elif defined __aarch64__
+    long arguments[4];
+    for (int i = 0; i < 4; i++)
+        arguments[i] = (long)machine->regs[i];
+    machine->regs[0] = (unsigned long long)answer(arguments);
+#else
+    (void)machine;
+#endif
+    errno = saved_errno;
+}
+
+void answer_syscall_arg(long number, unsigned index, uint32_t value,
+                        long (*function)(const long *arguments)) {
+    struct sigaction action = {.sa_sigaction = answer_trap, .sa_flags = SA_SIGINFO};
+#if !defined __x86_64__ && !defined __aarch64__
+    SKIP_PLATFORM("system calls cannot be answered on this architecture yet");
+#endif
+    answer = function;
+    sigaction(SIGSYS, &action, NULL);
+    filter_by_argument(number, index, value, SECCOMP_RET_TRAP);
 }
 
 /* ---- rights ---- */

@@ -13,8 +13,11 @@ enum { TEST_UID = 12345, TEST_GID = 23456 };
 void deny_syscall(long number, int error);
 /* The same, only when the lower half of argument `index` (from 0) equals `value`. */
 void deny_syscall_arg(long number, unsigned index, uint32_t value, int error);
-/* From now on the system call raises SIGSYS, whose handler may answer in the kernel's place. */
-void trap_syscall(long number);
+/* The same, but the function answers in the kernel's place, as the kernel does: negative errnos. It
+ * runs as a signal handler. Only one function can be at work in a process. */
+void answer_syscall_arg(long number, unsigned index, uint32_t value,
+                        long (*function)(const long *arguments));
+
 /* Root becomes an ordinary user with no groups, for good, and stays dumpable so that its /proc
  * files can be read; anybody else stays who he is. */
 void become_user(void);

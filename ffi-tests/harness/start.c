@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -94,8 +95,14 @@ void slay(struct start *start) {
     close_channels(start);
 }
 
+void adopt_orphans(void) {
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+        SKIP_PLATFORM("orphans cannot be waited for here");
+}
+
 void run_daemon(const struct rdaemon_config *config, void (*life)(const struct start *start)) {
     struct start started;
+    adopt_orphans();
     start_well(&started, config, life);
     lived(&started);
 }

@@ -38,7 +38,10 @@ void lived(struct start *start);
 /* Kills the daemon and waits for it. */
 void slay(struct start *start);
 
-/* Starts a daemon, whose life must end by itself. */
+/* Makes the calling process the one that can wait for its daemons, as the case itself is. */
+void adopt_orphans(void);
+
+/* Starts a daemon, whose life must end by itself. Adopts orphans. */
 void run_daemon(const struct rdaemon_config *config, void (*life)(const struct start *start));
 
 /* Milliseconds on the monotonic clock. */

@@ -123,18 +123,15 @@ static void set_error(pid_t pid, int error) {
 /* ---- who is who ---- */
 
 static struct known *find(struct tracer *t, pid_t pid) {
-    for (int i = 0; i < t->known_len; i++) {
-        if (t->known[i].pid == pid && !t->known[i].ended) {
+    for (int i = 0; i < t->known_len; i++)
+        if (t->known[i].pid == pid && !t->known[i].ended)
             return &t->known[i];
-        }
-    }
     return NULL;
 }
 
 static struct known *add(struct tracer *t, pid_t pid) {
-    if (t->known_len == KNOWN_MAX) {
+    if (t->known_len == KNOWN_MAX)
         return NULL;
-    }
     struct known *k = &t->known[t->known_len++];
     *k = (struct known){.pid = pid, .role = TRACE_OTHER};
     return k;
@@ -146,9 +143,8 @@ static struct trace_process *process_of(struct tracer *t, const struct known *k)
 
 static void identify(struct tracer *t, struct known *k, enum trace_role maker) {
     enum trace_role role = maker < TRACE_DAEMON ? maker + 1 : TRACE_OTHER;
-    if (role != TRACE_OTHER && t->result->of[role].pid != 0) {
+    if (role != TRACE_OTHER && t->result->of[role].pid != 0)
         role = TRACE_OTHER;
-    }
     k->role = role;
     k->identified = true;
     t->result->of[role] = (struct trace_process){.pid = k->pid, .entered = true, .last = -1};
@@ -166,21 +162,24 @@ static bool act(struct tracer *t, struct known *k, long number) {
     t->result->acted = true;
     t->result->acted_on = number;
     clock_gettime(CLOCK_MONOTONIC, &t->acted_at);
-    if (request->orphan && t->result->of[TRACE_INTERMEDIATE].pid > 0)
-        kill(t->result->of[TRACE_INTERMEDIATE].pid, SIGKILL);
+    const struct trace_process *intermediate = &t->result->of[TRACE_INTERMEDIATE];
+    if (request->orphan && intermediate->pid > 0 && !intermediate->ended)
+        kill(intermediate->pid, SIGKILL);
     switch (request->action) {
     case TRACE_SIGNAL:
         kill(k->pid, request->value);
         return true;
     case TRACE_ERROR:
         k->failing = number >= 0;
-        if (k->failing) {
+        if (k->failing)
             skip_call(k->pid);
-        }
         return true;
-    case TRACE_FREEZE:
-        t->frozen = k->pid;
-        return false;
+    case TRACE_FREEZE: {
+        const struct trace_process *original = &t->result->of[TRACE_ORIGINAL];
+        bool answered = original->returned || original->ended;
+        t->frozen = answered ? 0 : k->pid;
+        return answered;
+    }
     default:
         return true;
     }
@@ -189,9 +188,8 @@ static bool act(struct tracer *t, struct known *k, long number) {
 static bool act_if_here(struct tracer *t, struct known *k, int index, long number) {
     const struct trace_request *request = t->request;
     if (t->result->acted || request->action == TRACE_WATCH || k->role != request->role ||
-        index != request->index) {
+        index != request->index)
         return true;
-    }
     return act(t, k, number);
 }
 
@@ -206,9 +204,8 @@ static void thaw(struct tracer *t) {
 /* The original has returned or ended: the time it took is known, and nobody needs to be held any
  * longer. */
 static void original_answered(struct tracer *t) {
-    if (t->result->acted && t->result->answered_ms == 0) {
+    if (t->result->acted && t->result->answered_ms == 0)
         t->result->answered_ms = ms_since(&t->acted_at);
-    }
     thaw(t);
 }
 
@@ -222,31 +219,26 @@ static bool on_mark(struct tracer *t, struct known *k, struct trace_process *p,
     }
     p->returned = true;
     p->returned_with = (int)info->entry.args[1];
-    if (k->role == TRACE_ORIGINAL) {
+    if (k->role == TRACE_ORIGINAL)
         original_answered(t);
-    }
     return true;
 }
 
 static bool on_call(struct tracer *t, struct known *k) {
     struct __ptrace_syscall_info info;
     struct trace_process *p = process_of(t, k);
-    if (ptrace(PTRACE_GET_SYSCALL_INFO, k->pid, sizeof info, &info) < 0) {
+    if (ptrace(PTRACE_GET_SYSCALL_INFO, k->pid, sizeof info, &info) < 0)
         return true;
-    }
     if (info.op == PTRACE_SYSCALL_INFO_EXIT && k->failing) {
         k->failing = false;
         set_error(k->pid, t->request->value);
     }
-    if (info.op != PTRACE_SYSCALL_INFO_ENTRY) {
+    if (info.op != PTRACE_SYSCALL_INFO_ENTRY)
         return true;
-    }
-    if (info.entry.nr == MARK_NUMBER) {
+    if (info.entry.nr == MARK_NUMBER)
         return on_mark(t, k, p, &info);
-    }
-    if (!p->entered || p->returned) {
+    if (!p->entered || p->returned)
         return true;
-    }
     p->calls++;
     p->last = (long)info.entry.nr;
     return act_if_here(t, k, p->calls, p->last);
@@ -260,23 +252,20 @@ static void on_birth(struct tracer *t, struct known *k) {
     bool first = !k->born;
     k->born = true;
     k->waiting = false;
-    if (!first || act_if_here(t, k, 0, -1)) {
+    if (!first || act_if_here(t, k, 0, -1))
         resume(k->pid, 0);
-    }
 }
 
 static void on_fork(struct tracer *t, const struct known *maker) {
     unsigned long made = 0;
     ptrace(PTRACE_GETEVENTMSG, maker->pid, 0, &made);
     struct known *k = find(t, (pid_t)made);
-    if (k == NULL) {
+    if (k == NULL)
         k = add(t, (pid_t)made);
-    }
     if (k != NULL) {
         identify(t, k, maker->role);
-        if (k->waiting) {
+        if (k->waiting)
             on_birth(t, k);
-        }
     }
 }
 
@@ -287,9 +276,8 @@ static void on_end(struct tracer *t, struct known *k, int status) {
         p->ended = true;
         p->wait_status = status;
     }
-    if (k->role == TRACE_ORIGINAL) {
+    if (k->role == TRACE_ORIGINAL)
         original_answered(t);
-    }
 }
 
 static void on_stop(struct tracer *t, struct known *k, int status) {
@@ -303,9 +291,8 @@ static void on_stop(struct tracer *t, struct known *k, int status) {
     } else if (event != 0) {
         resume(k->pid, 0);
     } else if (signal == (SIGTRAP | 0x80)) {
-        if (on_call(t, k)) {
+        if (on_call(t, k))
             resume(k->pid, 0);
-        }
     } else {
         resume(k->pid, signal);
     }
@@ -313,37 +300,31 @@ static void on_stop(struct tracer *t, struct known *k, int status) {
 
 static void on_wait(struct tracer *t, pid_t pid, int status) {
     struct known *k = find(t, pid);
-    if (k == NULL) {
+    if (k == NULL)
         k = WIFSTOPPED(status) ? add(t, pid) : NULL;
-    }
-    if (k == NULL) {
+    if (k == NULL)
         return; /* an orphan that this process reaps once more, as its new parent */
-    }
-    if (WIFSTOPPED(status)) {
+    if (WIFSTOPPED(status))
         on_stop(t, k, status);
-    } else {
+    else
         on_end(t, k, status);
-    }
 }
 
 static void kill_all(struct tracer *t) {
     t->result->hung = true;
-    for (int i = 0; i < t->known_len; i++) {
-        if (!t->known[i].ended) {
+    for (int i = 0; i < t->known_len; i++)
+        if (!t->known[i].ended)
             kill(t->known[i].pid, SIGKILL);
-        }
-    }
 }
 
 static void follow(struct tracer *t) {
     for (;;) {
         int status;
         pid_t pid = waitpid(-1, &status, __WALL);
-        if (pid > 0) {
+        if (pid > 0)
             on_wait(t, pid, status);
-        } else if (errno != EINTR) {
+        else if (errno != EINTR)
             return; /* ECHILD: every one has ended */
-        }
         if (out_of_time) {
             out_of_time = 0;
             kill_all(t);
@@ -361,9 +342,8 @@ static void set_alarm(int limit_ms) {
 static void run_body(const struct trace_request *request, int go) {
     char byte;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (read(go, &byte, 1) != 1) {
+    if (read(go, &byte, 1) != 1)
         _exit(99);
-    }
     close(go);
     prctl(PR_SET_PDEATHSIG, 0);
     request->body(request->context);
@@ -372,9 +352,8 @@ static void run_body(const struct trace_request *request, int go) {
 
 static pid_t start(const struct trace_request *request, int *ret_go) {
     int go[2];
-    if (pipe(go) < 0) {
+    if (pipe(go) < 0)
         return -errno;
-    }
     pid_t pid = fork();
     if (pid == 0) {
         close(go[1]);
@@ -391,9 +370,8 @@ int trace_run(const struct trace_request *request, int limit_ms, struct trace_re
     *result = (struct trace_result){.acted_on = -1};
     int go = -1;
     pid_t pid = start(request, &go);
-    if (pid < 0) {
+    if (pid < 0)
         return pid;
-    }
     struct known *k = add(&t, pid);
     k->role = TRACE_ORIGINAL;
     k->identified = true;
@@ -411,9 +389,8 @@ int trace_run(const struct trace_request *request, int limit_ms, struct trace_re
     struct sigaction old_action;
     sigaction(SIGALRM, &alarm_action, &old_action);
     set_alarm(limit_ms);
-    if (write(go, "", 1) != 1) {
+    if (write(go, "", 1) != 1)
         kill(pid, SIGKILL);
-    }
     follow(&t);
     set_alarm(0);
     sigaction(SIGALRM, &old_action, NULL);
@@ -526,11 +503,9 @@ const char *trace_call_name(long number) {
 #undef CALL
     };
     static char other[24];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (names[i].number == number) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i].number == number)
             return names[i].name;
-        }
-    }
     snprintf(other, sizeof other, number < 0 ? "birth" : "%ld", number);
     return other;
 }

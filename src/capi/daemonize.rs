@@ -4,12 +4,10 @@ use super::status::rdaemon_status;
 use super::steps::{Limits, SignalMap, rdaemon_identity, rdaemon_limit, rdaemon_signal_action, step_mode};
 use crate::daemon::{self, Config, Daemonized, Detach, Flags, StartedBy, Stream};
 use crate::error::{Error, Step};
-use crate::pidfile::Options;
-use crate::step::Identity;
-use crate::sys::fd;
-use core::ffi::{CStr, c_char, c_int};
+use crate::sys::fd::{self, Fd};
+use core::ffi::{c_char, c_int};
 use core::time::Duration;
-use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::fd::{IntoRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -169,67 +167,54 @@ sized! {
     rdaemon_daemon = 304,
 }
 
-/// What a configuration points to, once it was looked at.
-struct Checked<'a> {
-    config: rdaemon_config,
-    files_preserve: &'a [BorrowedFd<'a>],
-    streams: [Stream<'a>; 3],
-    signal_map: Option<SignalMap>,
-    limits: Limits,
-    identity: Identity<'a>,
-    pidfile_options: Options,
-    paths: [Option<&'a CStr>; 3],
+/// Calls `act` with the checked configuration, which borrows what lives here.
+fn with_config(
+    config: *const rdaemon_config,
+    size: usize,
+    act: &mut dyn FnMut(&Config<'_>) -> Result<i32, Error>,
+) -> Result<i32, Error> {
+    let c = refuse(sized_in(config, size), Step::Config)?;
+    let numbers = refuse(array(c.files_preserve, c.files_preserve_len), Step::CloseFds)?;
+    let signal_map = refuse(SignalMap::new(c.signal_map, c.signal_map_len), Step::SetSignals)?;
+    let limits = refuse(Limits::new(c.limits, c.limits_len), Step::SetLimits)?;
+    let mut converted = Config {
+        detach: refuse(detach(c.detach), Step::DoubleFork)?,
+        flags: Flags::from_bits_retain(c.flags),
+        chroot_directory: refuse(optional_path(c.chroot_directory), Step::Chroot)?,
+        working_directory: refuse(optional_path(c.working_directory), Step::Chdir)?,
+        umask: refuse(umask(c.umask), Step::Umask)?,
+        pidfile: refuse(optional_path(c.pidfile), Step::PidfileOpen)?,
+        pidfile_options: refuse(c.pidfile_options.options(), Step::PidfileOpen)?,
+        files_preserve: refuse(fd::borrow_all(numbers), Step::CloseFds)?,
+        streams: [Stream::Default; 3],
+        signal_map: (!c.signal_map.is_null()).then(|| signal_map.items()),
+        limits: limits.items(),
+        identity: refuse(c.identity.identity(), Step::DropPrivileges)?,
+        timeout: refuse(timeout(c.timeout_ms), Step::Config)?,
+    };
+    for (place, stream) in converted.streams.iter_mut().zip(&c.streams) {
+        *place = stream.check()?;
+    }
+    act(&converted)
 }
 
-impl<'a> Checked<'a> {
-    fn new(config: *const rdaemon_config, size: usize) -> Result<Checked<'a>, Error> {
-        let config = refuse(sized_in(config, size), Step::Config)?;
-        let numbers = refuse(array(config.files_preserve, config.files_preserve_len), Step::CloseFds)?;
-        let map = (!config.signal_map.is_null() || config.signal_map_len > 0)
-            .then(|| SignalMap::new(config.signal_map, config.signal_map_len));
-        let [stdin, stdout, stderr] = config.streams;
-        Ok(Checked {
-            files_preserve: refuse(fd::borrow_all(numbers), Step::CloseFds)?,
-            streams: [stdin.check()?, stdout.check()?, stderr.check()?],
-            signal_map: refuse(map.transpose(), Step::SetSignals)?,
-            limits: refuse(Limits::new(config.limits, config.limits_len), Step::SetLimits)?,
-            identity: refuse(config.identity.check(), Step::DropPrivileges)?,
-            pidfile_options: refuse(config.pidfile_options.check(), Step::PidfileOpen)?,
-            paths: [
-                refuse(optional_path(config.chroot_directory), Step::Chroot)?,
-                refuse(optional_path(config.working_directory), Step::Chdir)?,
-                refuse(optional_path(config.pidfile), Step::PidfileOpen)?,
-            ],
-            config,
-        })
-    }
+/// 0 is the default, but also what that sets.
+fn umask(mask: u32) -> Result<Option<Mode>, Errno> {
+    step_mode(mask).map(|mode| (mask != 0).then_some(mode))
+}
 
-    fn config(&'a self) -> Result<Config<'a>, Error> {
-        let [chroot_directory, working_directory, pidfile] = self.paths;
-        let flags = refuse(Flags::from_bits(self.config.flags).ok_or(Errno::INVAL), Step::Config)?;
-        let umask = refuse(step_mode(self.config.umask), Step::Umask)?;
-        let timeout = refuse(u64::try_from(self.config.timeout_ms).map_err(|_| Errno::INVAL), Step::Config)?;
-        let detach = match self.config.detach {
-            0 => Ok(Detach::Auto),
-            1 => Ok(Detach::Yes),
-            2 => Ok(Detach::No),
-            _ => Err(Errno::INVAL),
-        };
-        Ok(Config {
-            flags,
-            detach: refuse(detach, Step::DoubleFork)?,
-            chroot_directory,
-            working_directory,
-            umask: (umask != Mode::empty()).then_some(umask),
-            pidfile,
-            pidfile_options: self.pidfile_options,
-            files_preserve: self.files_preserve,
-            streams: self.streams,
-            signal_map: self.signal_map.as_ref().map(SignalMap::items),
-            limits: self.limits.items(),
-            identity: self.identity,
-            timeout: (timeout > 0).then_some(Duration::from_millis(timeout)),
-        })
+/// 0 is no limit.
+fn timeout(milliseconds: i32) -> Result<Option<Duration>, Errno> {
+    let milliseconds = u64::try_from(milliseconds).map_err(|_| Errno::INVAL)?;
+    Ok((milliseconds > 0).then_some(Duration::from_millis(milliseconds)))
+}
+
+fn detach(detach: u32) -> Result<Detach, Errno> {
+    match detach {
+        0 => Ok(Detach::Auto),
+        1 => Ok(Detach::Yes),
+        2 => Ok(Detach::No),
+        _ => Err(Errno::INVAL),
     }
 }
 
@@ -272,8 +257,8 @@ pub unsafe extern "C" fn rdaemon_check(
     ret_status_size: usize,
 ) -> c_int {
     answer(|| {
-        let result = Checked::new(config, config_size).and_then(|checked| daemon::check(&checked.config()?));
-        rdaemon_status::report(result.map(|()| 0), ret_status, ret_status_size)
+        let result = with_config(config, config_size, &mut |config| daemon::check(config).map(|()| 0));
+        rdaemon_status::report(result, ret_status, ret_status_size)
     })
 }
 
@@ -314,36 +299,39 @@ pub unsafe extern "C" fn rdaemon_daemonize(
     ret_status_size: usize,
 ) -> c_int {
     answer(|| {
-        let result = Checked::new(config, config_size).and_then(|checked| {
-            let config = checked.config()?;
-            let has_place = !ret_daemon.is_null() && ret_daemon_size >= rdaemon_daemon::FIRST;
-            let needs_place = config.flags.contains(Flags::NOTIFY_READY);
-            refuse(if needs_place && !has_place { Err(Errno::INVAL) } else { Ok(()) }, Step::Ready)?;
-            daemon::daemonize_promised(&config)
+        let has_place = !ret_daemon.is_null() && ret_daemon_size >= rdaemon_daemon::FIRST;
+        let mut is_original = false;
+        let pid = with_config(config, config_size, &mut |config| {
+            let lost = config.flags.contains(Flags::NOTIFY_READY) && !has_place;
+            refuse(if lost { Err(Errno::INVAL) } else { Ok(()) }, Step::Ready)?;
+            let daemonized = daemon::daemonize_promised(config)?;
+            is_original = matches!(daemonized, Daemonized::Original { .. });
+            Ok(rdaemon_daemon::hand_over(daemonized, ret_daemon, ret_daemon_size))
         });
-        let is_original = matches!(result, Ok(Daemonized::Original { .. }));
-        let daemon = result.map(|daemonized| rdaemon_daemon::hand_over(daemonized, ret_daemon, ret_daemon_size));
-        let pid = rdaemon_status::report(daemon, ret_status, ret_status_size)?;
+        let pid = rdaemon_status::report(pid, ret_status, ret_status_size)?;
         Ok(if is_original { pid } else { 0 })
     })
 }
 
 impl rdaemon_daemon {
     /// Fills the caller's struct, which owns the fds from then on; answers the daemon's pid.
+    #[inline(never)]
     fn hand_over(daemonized: Daemonized, to: *mut rdaemon_daemon, size: usize) -> i32 {
         let number = |fd: Option<OwnedFd>| fd.map_or(-1, OwnedFd::into_raw_fd);
-        let mut daemon = rdaemon_daemon { pidfile: rdaemon_pidfile::none(), ..rdaemon_daemon::zeroed() };
+        let mut daemon = rdaemon_daemon::zeroed();
+        (daemon.pidfd, daemon.pidfile.fd, daemon.pidfile.directory_fd) = (-1, -1, -1);
         match daemonized {
             Daemonized::Original { pid, pidfd, channel } => {
+                (daemon.pid, daemon.detached, daemon.ready_fd) = (pid, 1, number(channel));
                 // Nobody could close a pidfd that nobody is told of.
-                let pidfd = pidfd.filter(|_| !to.is_null());
-                (daemon.pid, daemon.detached) = (pid, 1);
-                (daemon.pidfd, daemon.ready_fd) = (number(pidfd), number(channel));
+                daemon.pidfd = number(pidfd.filter(|_| !to.is_null()));
             }
             Daemonized::Daemon(own) => {
-                (daemon.pid, daemon.detached) = (rustix::process::getpid().as_raw_pid(), own.detached.into());
-                (daemon.pidfd, daemon.ready_fd) = (-1, number(own.channel));
-                daemon.pidfile = own.pidfile.map_or_else(rdaemon_pidfile::none, rdaemon_pidfile::from);
+                let pid = rustix::process::getpid().as_raw_pid();
+                (daemon.pid, daemon.detached, daemon.ready_fd) = (pid, own.detached.into(), number(own.channel));
+                if let Some(pidfile) = own.pidfile {
+                    daemon.pidfile = pidfile.into();
+                }
             }
         }
         sized_out(to, size, &daemon);
@@ -360,7 +348,7 @@ impl rdaemon_daemon {
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_ready(ready_fd: c_int) -> c_int {
-    answer(|| if ready_fd == -1 { Ok(0) } else { daemon::ready(fd::take(ready_fd)?).map(|()| 0) })
+    answer(|| if ready_fd == -1 { Ok(0) } else { daemon::ready(Fd::take(ready_fd)?.into()).map(|()| 0) })
 }
 
 /// Tells the original process why the daemon's own set-up failed, and closes ready_fd. Ending is left to the daemon.
@@ -374,7 +362,9 @@ pub unsafe extern "C" fn rdaemon_ready(ready_fd: c_int) -> c_int {
 pub unsafe extern "C" fn rdaemon_fail(ready_fd: c_int, error: c_int) -> c_int {
     answer(|| match error {
         -4095..0 if ready_fd == -1 => Ok(0),
-        -4095..0 => daemon::fail(fd::take(ready_fd)?, crate::sys::errno::from_number(error.wrapping_neg())).map(|()| 0),
+        -4095..0 => {
+            daemon::fail(Fd::take(ready_fd)?.into(), crate::sys::errno::from_number(error.wrapping_neg())).map(|()| 0)
+        }
         _ => Err(Errno::INVAL),
     })
 }

@@ -39,28 +39,42 @@ pub(super) use sized;
 /// know must be.
 pub(super) fn sized_in<T: Sized_>(from: *const T, size: usize) -> Result<T, Errno> {
     let mut value = T::zeroed();
-    if from.is_null() {
-        return if size == 0 { Ok(value) } else { Err(Errno::INVAL) };
+    copy_in(from.cast(), size, T::FIRST, (&raw mut value).cast(), size_of::<T>()).map(|()| value)
+}
+
+#[inline(never)]
+fn copy_in(from: *const u8, size: usize, first: usize, to: *mut u8, room: usize) -> Result<(), Errno> {
+    if from.is_null() && size == 0 {
+        return Ok(());
     }
-    if size < T::FIRST {
+    if from.is_null() || size < first {
         return Err(Errno::INVAL);
     }
-    let (from, known) = (from.cast::<u8>(), size.min(size_of::<T>()));
-    // SAFETY: the C caller says that `size` bytes are there, and `known` is no more than that or than the value.
-    unsafe { from.copy_to_nonoverlapping((&raw mut value).cast(), known) };
-    // SAFETY: what is behind the known part is within the caller's `size` bytes.
-    let unknown = unsafe { core::slice::from_raw_parts(from.add(known), size - known) };
-    if unknown.iter().any(|&byte| byte != 0) { Err(Errno::TOOBIG) } else { Ok(value) }
+    let known = size.min(room);
+    // SAFETY: the C caller says that `size` bytes are there, and `known` is no more than that or than the room.
+    unsafe { from.copy_to_nonoverlapping(to, known) };
+    for unknown in known..size {
+        // SAFETY: within the caller's `size` bytes.
+        if unsafe { from.add(unknown).read() } != 0 {
+            return Err(Errno::TOOBIG);
+        }
+    }
+    Ok(())
 }
 
 /// Fills the caller's struct, of whatever version: a shorter one gets the front, a longer one a zeroed tail.
 pub(super) fn sized_out<T: Sized_>(to: *mut T, size: usize, value: &T) {
+    copy_out(core::ptr::from_ref(value).cast(), size_of::<T>(), to.cast(), size);
+}
+
+#[inline(never)]
+fn copy_out(from: *const u8, length: usize, to: *mut u8, size: usize) {
     if to.is_null() {
         return;
     }
-    let (to, known) = (to.cast::<u8>(), size.min(size_of::<T>()));
+    let known = size.min(length);
     // SAFETY: the C caller says that `size` bytes may be written, and `known` is no more than that or than the value.
-    unsafe { to.copy_from_nonoverlapping(core::ptr::from_ref(value).cast(), known) };
+    unsafe { to.copy_from_nonoverlapping(from, known) };
     // SAFETY: what is behind the known part is within the caller's `size` bytes.
     unsafe { to.add(known).write_bytes(0, size - known) };
 }
@@ -114,6 +128,7 @@ pub(super) fn path<'a>(path: *const c_char) -> Result<&'a CStr, Errno> {
 }
 
 /// A path, or NULL.
+#[inline(never)]
 pub(super) fn optional_path<'a>(path: *const c_char) -> Result<Option<&'a CStr>, Errno> {
     const PATH_MAX: usize = 4096;
     if path.is_null() {
@@ -122,9 +137,8 @@ pub(super) fn optional_path<'a>(path: *const c_char) -> Result<Option<&'a CStr>,
     for length in 0..PATH_MAX {
         // SAFETY: no NUL before this byte, so the C caller's string goes on here.
         if unsafe { path.add(length).read() } == 0 {
-            // SAFETY: a string that ends with this NUL, borrowed for the call.
-            let bytes = unsafe { core::slice::from_raw_parts(path.cast(), length + 1) };
-            return CStr::from_bytes_with_nul(bytes).map(Some).map_err(|_| Errno::INVAL);
+            // SAFETY: a string that ends here, borrowed for the call.
+            return Ok(Some(unsafe { CStr::from_ptr(path) }));
         }
     }
     Err(Errno::NAMETOOLONG)

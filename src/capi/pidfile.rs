@@ -41,11 +41,11 @@ sized! {
 }
 
 impl rdaemon_pidfile_options {
-    pub(super) fn check(&self) -> Result<Options, Errno> {
+    /// The options as the floor below takes, and checks, them.
+    pub(super) fn options(&self) -> Result<Options, Errno> {
         let flags = Flags::from_bits(self.flags).ok_or(Errno::INVAL)?;
         let mode = if self.mode == 0 { None } else { Some(step_mode(self.mode)?) };
-        let options = Options { flags, mode, uid: self.uid, gid: self.gid };
-        options.check().map(|()| options)
+        Ok(Options { flags, mode, uid: self.uid, gid: self.gid })
     }
 }
 
@@ -71,13 +71,6 @@ pub struct rdaemon_pidfile {
     pub name: [c_char; 256],
 }
 
-impl rdaemon_pidfile {
-    /// No pidfile.
-    pub(super) fn none() -> rdaemon_pidfile {
-        rdaemon_pidfile { fd: -1, directory_fd: -1, ..super::intake::Sized_::zeroed() }
-    }
-}
-
 impl From<rdaemon_pidfile> for Pidfile {
     fn from(c: rdaemon_pidfile) -> Pidfile {
         Pidfile {
@@ -87,7 +80,7 @@ impl From<rdaemon_pidfile> for Pidfile {
             flags: c.flags,
             device: c.device,
             inode: c.inode,
-            name: c.name.map(|byte| byte as u8),
+            name: c.name,
         }
     }
 }
@@ -101,7 +94,7 @@ impl From<Pidfile> for rdaemon_pidfile {
             flags: pidfile.flags,
             device: pidfile.device,
             inode: pidfile.inode,
-            name: pidfile.name.map(|byte| byte as c_char),
+            name: pidfile.name,
         }
     }
 }
@@ -131,7 +124,7 @@ pub unsafe extern "C" fn rdaemon_pidfile_open(
 ) -> c_int {
     answer(|| {
         let checked = || {
-            let options = sized_in(options, options_size)?.check()?;
+            let options = sized_in(options, options_size)?.options()?;
             if ret_pidfile.is_null() || ret_pidfile_size < size_of::<rdaemon_pidfile>() {
                 return Err(Errno::INVAL);
             }
@@ -160,7 +153,7 @@ pub unsafe extern "C" fn rdaemon_pidfile_write(pidfile: *mut rdaemon_pidfile, pi
         let mut handle = handle(pidfile, pidfile_size)?;
         let written = handle.write();
         sized_out(pidfile, pidfile_size, &handle.into());
-        written.map(|()| 0).map_err(|error| error.errno)
+        written.map(|()| 0)
     })
 }
 

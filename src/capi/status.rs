@@ -109,11 +109,11 @@ impl rdaemon_status {
             Err(error) => {
                 status.step = error.step as i32;
                 status.error = error.errno.raw_os_error().wrapping_neg();
-                match error.detail {
-                    Detail::None => {}
+                match error.detail() {
                     Detail::Subject(step) => status.subject = step as i32,
                     Detail::Holder(pid) => status.pid = pid,
                     Detail::Signal(signal) => status.signal = signal,
+                    Detail::None => {}
                 }
             }
         }

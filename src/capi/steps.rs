@@ -257,6 +257,7 @@ pub struct rdaemon_signal_action {
 }
 
 impl rdaemon_signal_action {
+    /// The line as the floor below takes, and checks, it.
     fn entry(&self) -> Result<SignalMapEntry, Errno> {
         let action = match (self.action, self.handler) {
             (0, None) => SignalAction::Default,
@@ -265,8 +266,7 @@ impl rdaemon_signal_action {
             (3, None) => SignalAction::Terminate,
             _ => return Err(Errno::INVAL),
         };
-        let entry = SignalMapEntry { signal: self.signal, action };
-        entry.check().map(|()| entry)
+        Ok(SignalMapEntry { signal: self.signal, action })
     }
 }
 
@@ -342,7 +342,8 @@ pub struct rdaemon_identity {
 sized! { rdaemon_identity = size_of::<rdaemon_identity>(), }
 
 impl rdaemon_identity {
-    pub(super) fn check<'a>(&self) -> Result<Identity<'a>, Errno> {
+    /// The identity as the floor below takes, and checks, it.
+    pub(super) fn identity<'a>(&self) -> Result<Identity<'a>, Errno> {
         let has = |flag: rdaemon_identity_flags| self.flags & flag as u32 != 0;
         let groups = array(self.groups, self.groups_len)?;
         let identity = Identity {
@@ -357,7 +358,7 @@ impl rdaemon_identity {
         if unknown || (identity.relinquish && changes) || (identity.groups.is_none() && !groups.is_empty()) {
             return Err(Errno::INVAL);
         }
-        identity.check().map(|()| identity)
+        Ok(identity)
     }
 }
 
@@ -370,7 +371,7 @@ impl rdaemon_identity {
 /// Async-signal-safe in a process with one thread. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_drop_privileges(identity: *const rdaemon_identity, identity_size: usize) -> c_int {
-    answer(|| step::drop_privileges(&sized_in(identity, identity_size)?.check()?).map(|()| 0))
+    answer(|| step::drop_privileges(&sized_in(identity, identity_size)?.identity()?).map(|()| 0))
 }
 
 /// Makes execve(2) grant no privilege from now on: set-user-id bits and file capabilities have no effect. It holds for

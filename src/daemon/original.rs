@@ -2,25 +2,24 @@
 
 use crate::channel::{self, Event};
 use crate::deadline::Deadline;
-use crate::error::{At, Detail, Error, Step};
+use crate::error::{At, Error, Step};
 use crate::step::fork::{End, Intermediate};
 use crate::sys;
-use crate::sys::fd::Lend;
+use crate::sys::fd::Fd;
 use crate::sys::progress::Progress;
 use core::time::Duration;
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 /// The daemon, as the original process knows it.
 pub(super) struct Child {
     pub(super) pid: i32,
-    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) pidfd: Option<Fd>,
 }
 
 /// Waits until the daemon has done every step, or has failed; then nothing of it is left.
 pub(super) fn await_daemon(
-    reader: &OwnedFd,
+    reader: &Fd,
     intermediate: Intermediate,
     progress: &Progress,
     deadline: Deadline,
@@ -29,7 +28,7 @@ pub(super) fn await_daemon(
     let mut patience = end.patience(deadline);
     let mut child: Option<Child> = None;
     let failure = loop {
-        let pidfd = child.as_ref().and_then(|child| child.pidfd.as_ref()).map(Lend::lend);
+        let pidfd = child.as_ref().and_then(|child| child.pidfd.as_ref()).map(Fd::lend);
         match channel::next(reader.lend(), pidfd, patience).at(Step::Report) {
             Ok(Event::Record(record, pidfd)) => match record.error() {
                 Some(error) => break error,
@@ -44,13 +43,13 @@ pub(super) fn await_daemon(
     };
     let signal = child.or_else(|| late_child(reader)).and_then(|child| bury(child, reader, failure.errno));
     Err(match (failure.errno, signal) {
-        (Errno::SRCH, Some(signal)) => Error { detail: Detail::Signal(signal), ..failure },
+        (Errno::SRCH, Some(signal)) => Error::killed(failure.step, signal),
         _ => failure,
     })
 }
 
 /// The intermediate has ended, so what it sent is here: the daemon's first record was quicker.
-fn late_child(reader: &OwnedFd) -> Option<Child> {
+fn late_child(reader: &Fd) -> Option<Child> {
     match channel::receive(reader.lend()) {
         Ok(Event::Record(record, pidfd)) if record.step == Step::DoubleFork && record.errno == 0 => {
             Some(Child { pid: record.pid, pidfd })
@@ -68,14 +67,14 @@ fn found(pid: i32) -> Child {
 fn lost(progress: &Progress, end: End, errno: Errno) -> Error {
     match Step::from_number(progress.get()) {
         Some(Step::None) | None if errno == Errno::SRCH => end.as_error(),
-        Some(Step::None) | None => Error { step: Step::DoubleFork, errno, detail: Detail::None },
-        Some(step) => Error { step, errno, detail: Detail::None },
+        Some(Step::None) | None => Error::new(Step::DoubleFork, errno),
+        Some(step) => Error::new(step, errno),
     }
 }
 
 /// Waits until a daemon that failed has ended, so that its locks have gone with it; kills it if it took too long.
 /// Answers the signal that ended it, if the daemon is this process's to wait for (a subreaper's).
-fn bury(child: Child, reader: &OwnedFd, errno: Errno) -> Option<i32> {
+fn bury(child: Child, reader: &Fd, errno: Errno) -> Option<i32> {
     let pid = Pid::from_raw(child.pid)?;
     if errno == Errno::TIMEDOUT {
         let _ = match &child.pidfd {
@@ -93,11 +92,11 @@ fn bury(child: Child, reader: &OwnedFd, errno: Errno) -> Option<i32> {
 }
 
 #[cfg(target_os = "linux")]
-fn kill_by_pidfd(pidfd: &OwnedFd) -> Result<(), Errno> {
+fn kill_by_pidfd(pidfd: &Fd) -> Result<(), Errno> {
     rustix::process::pidfd_send_signal(pidfd.lend(), Signal::KILL)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn kill_by_pidfd(_pidfd: &OwnedFd) -> Result<(), Errno> {
+fn kill_by_pidfd(_pidfd: &Fd) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }

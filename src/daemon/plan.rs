@@ -1,5 +1,5 @@
 use super::config::{Config, Detach, Flags, Stream};
-use super::started_by::started_by;
+use super::started_by::evidence;
 use crate::error::{Error, Step};
 use crate::step::{SignalAction, SignalMapEntry};
 use core::ffi::CStr;
@@ -10,6 +10,8 @@ use rustix::io::Errno;
 pub(super) struct Plan<'a> {
     pub(super) config: &'a Config<'a>,
     pub(super) detach: bool,
+    /// The streams, their defaults resolved.
+    pub(super) streams: [Stream<'a>; 3],
 }
 
 const DEFAULT_MAP: [SignalMapEntry; 4] = [
@@ -37,7 +39,12 @@ impl<'a> Plan<'a> {
             let core_prevented = !config.flags.contains(Flags::KEEP_CORE);
             require(!(core_prevented && limit.resource == libc::RLIMIT_CORE as _), Step::PreventCore)?;
         }
-        Ok(Plan { config, detach: detach(config)? })
+        let detach = detach(config)?;
+        let mut streams = config.streams;
+        for stream in streams.iter_mut().filter(|stream| matches!(stream, Stream::Default)) {
+            *stream = if detach { Stream::Null } else { Stream::Inherit };
+        }
+        Ok(Plan { config, detach, streams })
     }
 
     pub(super) fn signal_map(&self) -> &'a [SignalMapEntry] {
@@ -46,15 +53,6 @@ impl<'a> Plan<'a> {
             None if self.config.flags.contains(Flags::KEEP_SIGNALS) => &[],
             None if self.config.pidfile.is_some() => &DEFAULT_MAP,
             None => DEFAULT_MAP.split_last().map_or(&[], |(_, ignored)| ignored),
-        }
-    }
-
-    /// The stream with its default resolved.
-    pub(super) fn stream(&self, stream: Stream<'a>) -> Stream<'a> {
-        match stream {
-            Stream::Default if self.detach => Stream::Null,
-            Stream::Default => Stream::Inherit,
-            other => other,
         }
     }
 }
@@ -117,7 +115,7 @@ fn streams(streams: &[Stream<'_>; 3]) -> Result<(), Error> {
 }
 
 fn detach(config: &Config<'_>) -> Result<bool, Error> {
-    let evidence = started_by();
+    let evidence = evidence();
     let activated = evidence.is_activated() || config.flags.contains(Flags::INETD);
     match config.detach {
         Detach::No => Ok(false),

@@ -2,8 +2,8 @@
 
 use crate::channel::{self, Event, Record};
 use crate::deadline::Deadline;
-use crate::error::{At, Detail, Error, Step};
-use crate::sys::fd::Lend;
+use crate::error::{At, Error, Step};
+use crate::sys::fd::Fd;
 use core::time::Duration;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -12,13 +12,12 @@ use rustix::io::Errno;
 ///
 /// `EPIPE` when the original process has gone, which is no reason to end.
 pub fn ready(channel: OwnedFd) -> Result<(), Errno> {
-    channel::send(channel.lend(), Record::success(Step::Ready, 0), None)
+    channel::send(Fd::from(channel).lend(), Record::success(Step::Ready, 0), None)
 }
 
 /// Tells the original process why the daemon cannot serve, and closes the channel. Ending is left to the daemon.
 pub fn fail(channel: OwnedFd, errno: Errno) -> Result<(), Errno> {
-    let error = Error { step: Step::Ready, errno, detail: Detail::None };
-    channel::send(channel.lend(), Record::failure(error), None)
+    channel::send(Fd::from(channel).lend(), Record::failure(Error::new(Step::Ready, errno)), None)
 }
 
 /// Waits in the original process until the daemon has said [`ready`] or [`fail`]; no limit is for ever.

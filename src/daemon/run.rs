@@ -7,12 +7,12 @@ use crate::error::{At, Error, Step};
 use crate::pidfile::{self, Pidfile};
 use crate::step::fork::{Half, fork_twice};
 use crate::step::{self, Identity, Source};
-use crate::sys::fd::{self, Act, Lend};
+use crate::sys::fd::{self, Fd};
 use crate::sys::process::exit;
 use crate::sys::progress::Progress;
 use crate::sys::signals::Mask;
 use core::ffi::CStr;
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::getpid;
@@ -44,13 +44,33 @@ pub struct Daemon {
     pub pidfile: Option<Pidfile>,
 }
 
-impl Plan<'_> {
+/// A step of the daemon.
+type Act<'p> = fn(&Plan<'p>, &mut Opened<'_>) -> Result<(), Errno>;
+
+impl<'p> Plan<'p> {
+    /// The daemon's steps, in the only place where their order is written.
+    const STEPS: [(Step, Act<'p>); 11] = [
+        // Before chroot, as the sweep's fall-back needs /proc.
+        (Step::CloseFds, Self::close_fds),
+        (Step::Umask, Self::set_umask),
+        (Step::Chroot, Self::change_root),
+        (Step::Chdir, Self::change_directory),
+        (Step::PidfileWrite, Self::write_pidfile),
+        (Step::SetLimits, Self::set_limits),
+        (Step::DropPrivileges, Self::drop_privileges),
+        // After the change of ids, which sets the dumpable attribute anew.
+        (Step::PreventCore, Self::prevent_core),
+        (Step::NoNewPrivs, Self::no_new_privs),
+        (Step::RedirectStdio, Self::redirect_stdio),
+        (Step::SetSignals, Self::set_signals),
+    ];
+
     pub(super) fn run(&self) -> Result<Daemonized, Error> {
         let stdio = OpenedStdio(step::open_stdio().at(Step::OpenStdio)?);
         let mut opened = Opened::new(self)?;
         if !self.detach {
             let mask = Mask::block_all();
-            let result = self.become_daemon(&mut opened, None, &|_| ());
+            let result = self.become_daemon(&mut opened, None);
             self.final_mask(mask, result.is_ok()).install();
             return result.map(|()| Daemonized::Daemon(self.daemon(stdio, opened, None)));
         }
@@ -59,6 +79,7 @@ impl Plan<'_> {
             Channel::new().and_then(|channel| Ok((channel, Progress::new()?))).at(Step::Channel)?;
         match fork_twice(channel)? {
             Half::Daemon { writer, mask } => {
+                opened.writer = writer.number();
                 self.run_in_daemon(&mut opened, &writer, progress);
                 let daemon = self.daemon(stdio, opened, Some(writer));
                 self.final_mask(mask, true).install();
@@ -67,15 +88,15 @@ impl Plan<'_> {
             Half::Original { reader, intermediate } => {
                 let child = original::await_daemon(&reader, intermediate, &progress, deadline)?;
                 opened.hand_over();
-                let channel = self.has(Flags::NOTIFY_READY).then_some(reader);
-                Ok(Daemonized::Original { pid: child.pid, pidfd: child.pidfd, channel })
+                let channel = self.has(Flags::NOTIFY_READY).then(|| reader.into());
+                Ok(Daemonized::Original { pid: child.pid, pidfd: child.pidfd.map(OwnedFd::from), channel })
             }
         }
     }
 
     /// Returns only if every step has succeeded, and the original process knows it or has gone.
-    fn run_in_daemon(&self, opened: &mut Opened<'_>, writer: &OwnedFd, progress: Progress) {
-        let record = match self.become_daemon(opened, Some(writer.lend()), &|step| progress.set(step as i32)) {
+    fn run_in_daemon(&self, opened: &mut Opened<'_>, writer: &Fd, progress: Progress) {
+        let record = match self.become_daemon(opened, Some(&progress)) {
             Ok(()) => Record::success(Step::Report, getpid().as_raw_pid()),
             Err(error) => Record::failure(error),
         };
@@ -87,53 +108,41 @@ impl Plan<'_> {
         }
     }
 
-    /// The daemon's steps, in the only place where their order is written.
-    fn become_daemon(
-        &self,
-        opened: &mut Opened<'_>,
-        writer: Option<BorrowedFd<'_>>,
-        reached: &dyn Fn(Step),
-    ) -> Result<(), Error> {
-        let run = |step: Step, act: &mut dyn FnMut() -> Result<(), Errno>| {
-            reached(step);
-            act().at(step)
-        };
-        // Before chroot, as the sweep's fall-back needs /proc.
-        run(Step::CloseFds, &mut || self.close_fds(opened, writer))?;
-        run(Step::Umask, &mut || self.set_umask())?;
-        run(Step::Chroot, &mut || self.config.chroot_directory.map_or(Ok(()), step::chroot))?;
-        run(Step::Chdir, &mut || self.change_directory())?;
-        reached(Step::PidfileWrite);
-        opened.pidfile.as_mut().map_or(Ok(()), Pidfile::write)?;
-        run(Step::SetLimits, &mut || step::set_limits(self.config.limits))?;
-        run(Step::DropPrivileges, &mut || step::drop_privileges(&self.identity()))?;
-        // After the change of ids, which sets the dumpable attribute anew.
-        run(Step::PreventCore, &mut || self.prevent_core())?;
-        run(Step::NoNewPrivs, &mut || if self.has(Flags::SET_NO_NEW_PRIVS) { step::no_new_privs() } else { Ok(()) })?;
-        run(Step::RedirectStdio, &mut || self.redirect_stdio(opened))?;
-        run(Step::SetSignals, &mut || self.set_signals(opened))
+    #[inline(never)]
+    fn become_daemon(&self, opened: &mut Opened<'_>, progress: Option<&Progress>) -> Result<(), Error> {
+        for (step, act) in Self::STEPS {
+            if let Some(progress) = progress {
+                progress.set(step as i32);
+            }
+            act(self, opened).map_err(|errno| opened.explain(step, errno))?;
+        }
+        Ok(())
     }
 
     fn has(&self, flag: Flags) -> bool {
         self.config.flags.contains(flag)
     }
 
-    fn close_fds(&self, opened: &Opened<'_>, writer: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    fn close_fds(&self, opened: &mut Opened<'_>) -> Result<(), Errno> {
         if self.has(Flags::KEEP_FDS) {
             return Ok(());
         }
-        let own = opened.numbers(writer, self.given_fds());
-        step::fds::sweep(3, [fd::numbers(self.config.files_preserve), &own], Act::Close)
+        let own = opened.numbers(self.given_fds());
+        step::fds::sweep(3, [fd::numbers(self.config.files_preserve), &own], fd::Act::Close)
     }
 
-    fn set_umask(&self) -> Result<(), Errno> {
+    fn set_umask(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
         if !self.has(Flags::KEEP_UMASK) {
             step::umask(self.config.umask.unwrap_or(Mode::empty()));
         }
         Ok(())
     }
 
-    fn change_directory(&self) -> Result<(), Errno> {
+    fn change_root(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
+        self.config.chroot_directory.map_or(Ok(()), step::chroot)
+    }
+
+    fn change_directory(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
         match self.config.working_directory {
             Some(path) => step::chdir(path),
             // chroot has been there.
@@ -142,17 +151,29 @@ impl Plan<'_> {
         }
     }
 
-    fn identity(&self) -> Identity<'_> {
-        let relinquish = self.config.identity.relinquish || !self.has(Flags::KEEP_PRIVILEGES);
-        Identity { relinquish, ..self.config.identity }
+    fn write_pidfile(&self, opened: &mut Opened<'_>) -> Result<(), Errno> {
+        opened.pidfile.as_mut().map_or(Ok(()), Pidfile::write)
     }
 
-    fn prevent_core(&self) -> Result<(), Errno> {
+    fn set_limits(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
+        step::set_limits(self.config.limits)
+    }
+
+    fn drop_privileges(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
+        let relinquish = self.config.identity.relinquish || !self.has(Flags::KEEP_PRIVILEGES);
+        step::drop_privileges(&Identity { relinquish, ..self.config.identity })
+    }
+
+    fn prevent_core(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
         if self.has(Flags::KEEP_CORE) { Ok(()) } else { step::prevent_core(self.has(Flags::UNDUMPABLE)) }
     }
 
+    fn no_new_privs(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
+        if self.has(Flags::SET_NO_NEW_PRIVS) { step::no_new_privs() } else { Ok(()) }
+    }
+
     fn redirect_stdio(&self, opened: &mut Opened<'_>) -> Result<(), Errno> {
-        step::redirect_stdio(opened.sources(self)?)?;
+        step::redirect_stdio(opened.sources(&self.streams)?)?;
         opened.null = None;
         opened.files = [const { None }; 3];
         self.close_given_fds();
@@ -161,7 +182,7 @@ impl Plan<'_> {
 
     /// The fds that the streams were given, -1 where none.
     fn given_fds(&self) -> [RawFd; 3] {
-        self.config.streams.map(|stream| if let Stream::Fd(fd) = stream { fd.as_raw_fd() } else { -1 })
+        self.streams.map(|stream| if let Stream::Fd(fd) = stream { fd.as_raw_fd() } else { -1 })
     }
 
     /// Now that the streams are duplicates of them.
@@ -172,12 +193,12 @@ impl Plan<'_> {
         let third = if third == first || third == second { -1 } else { third };
         for given in [first, second, third] {
             if given > 2 && !kept.contains(&given) && !self.has(Flags::KEEP_FDS) {
-                Act::Close.on(given);
+                fd::Act::Close.on(given);
             }
         }
     }
 
-    fn set_signals(&self, opened: &Opened<'_>) -> Result<(), Errno> {
+    fn set_signals(&self, opened: &mut Opened<'_>) -> Result<(), Errno> {
         if self.has(Flags::RESET_SIGNALS) {
             step::signals::set_all_to_default()?;
         }
@@ -188,10 +209,10 @@ impl Plan<'_> {
         if succeeded && self.has(Flags::RESET_SIGNALS) { Mask::empty() } else { before }
     }
 
-    fn daemon(&self, stdio: OpenedStdio, mut opened: Opened<'_>, writer: Option<OwnedFd>) -> Daemon {
+    fn daemon(&self, stdio: OpenedStdio, mut opened: Opened<'_>, writer: Option<Fd>) -> Daemon {
         stdio.keep();
         let detached = writer.is_some();
-        let channel = writer.filter(|_| self.has(Flags::NOTIFY_READY));
+        let channel = writer.filter(|_| self.has(Flags::NOTIFY_READY)).map(OwnedFd::from);
         Daemon { detached, channel, pidfile: opened.pidfile.take() }
     }
 }
@@ -209,7 +230,7 @@ impl Drop for OpenedStdio {
     fn drop(&mut self) {
         for (target, opened) in (0..).zip(self.0) {
             if opened {
-                Act::Close.on(target);
+                fd::Act::Close.on(target);
             }
         }
     }
@@ -217,42 +238,42 @@ impl Drop for OpenedStdio {
 
 /// What the original process opened for the daemon. Dropping it undoes the opening.
 struct Opened<'a> {
-    null: Option<OwnedFd>,
+    null: Option<Fd>,
     files: [Option<StreamFile<'a>>; 3],
     pidfile: Option<Pidfile>,
+    /// The daemon's end of the channel, or -1; not this struct's to close.
+    writer: RawFd,
 }
 
 /// An open file, and its path if it is new.
 struct StreamFile<'a> {
-    fd: OwnedFd,
+    fd: Fd,
     created: Option<&'a CStr>,
 }
 
 impl<'p> Opened<'p> {
     fn new(plan: &Plan<'p>) -> Result<Opened<'p>, Error> {
-        let streams = plan.config.streams.map(|stream| plan.stream(stream));
-        let mut opened = Opened { null: None, files: [const { None }; 3], pidfile: None };
-        if streams.iter().any(|stream| matches!(stream, Stream::Null)) {
+        let mut opened = Opened { null: None, files: [const { None }; 3], pidfile: None, writer: -1 };
+        if plan.streams.iter().any(|stream| matches!(stream, Stream::Null)) {
             opened.null = Some(step::stdio::open_null().at(Step::OpenStreams)?);
         }
         if let Some(path) = plan.config.pidfile {
             opened.pidfile = Some(pidfile::open(path, &plan.config.pidfile_options)?);
         }
         // After the pidfile: a start that is refused because a daemon runs truncates no log of its.
-        for ((target, stream), file) in (0..).zip(&streams).zip(&mut opened.files) {
+        for ((target, stream), file) in (0..).zip(&plan.streams).zip(&mut opened.files) {
             *file = open_file(target, stream).at(Step::OpenStreams)?;
         }
         Ok(opened)
     }
 
     /// The fds that a sweep must spare, in ascending order; -1 where there is none.
-    fn numbers(&self, writer: Option<BorrowedFd<'_>>, given: [RawFd; 3]) -> [RawFd; 10] {
-        let null = self.null.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let [a, b, c] = self.files.each_ref().map(|file| file.as_ref().map_or(-1, |file| file.fd.as_raw_fd()));
+    fn numbers(&self, given: [RawFd; 3]) -> [RawFd; 10] {
+        let null = self.null.as_ref().map_or(-1, Fd::number);
+        let [a, b, c] = self.files.each_ref().map(|file| file.as_ref().map_or(-1, |file| file.fd.number()));
         let [d, e, f] = given;
         let (pidfile, directory) = self.pidfile.as_ref().map_or((-1, -1), |pidfile| (pidfile.fd, pidfile.directory));
-        let writer = writer.map_or(-1, |writer| writer.as_raw_fd());
-        let mut all = [writer, null, a, b, c, d, e, f, pidfile, directory];
+        let mut all = [self.writer, null, a, b, c, d, e, f, pidfile, directory];
         for end in (1..all.len()).rev() {
             for i in 0..end {
                 if all[i] > all[i + 1] {
@@ -263,23 +284,30 @@ impl<'p> Opened<'p> {
         all
     }
 
-    fn sources<'a>(&'a self, plan: &Plan<'a>) -> Result<[Source<'a>; 3], Errno> {
+    fn sources<'a>(&'a self, streams: &[Stream<'a>; 3]) -> Result<[Source<'a>; 3], Errno> {
         let mut sources = [Source::Inherit; 3];
-        for ((source, file), &stream) in sources.iter_mut().zip(&self.files).zip(&plan.config.streams) {
-            let opened = file.as_ref().map(|file| &file.fd).or(self.null.as_ref()).map(Lend::lend);
-            *source = match plan.stream(stream) {
-                Stream::Fd(fd) => Source::Fd(fd),
-                Stream::Null | Stream::File { .. } => Source::Fd(opened.ok_or(Errno::BADF)?),
-                Stream::Default | Stream::Inherit | Stream::SameAsStdout => Source::Inherit,
+        for ((source, file), stream) in sources.iter_mut().zip(&self.files).zip(streams) {
+            *source = match (stream, file, &self.null) {
+                (Stream::Fd(fd), ..) => Source::Fd(*fd),
+                (Stream::File { .. }, Some(file), _) => Source::Fd(file.fd.lend()),
+                (Stream::Null, _, Some(null)) => Source::Fd(null.lend()),
+                _ => Source::Inherit,
             };
         }
-        if let Stream::SameAsStdout = plan.config.streams[2] {
-            sources[2] = match sources[1] {
-                Source::Inherit => Source::Fd(fd::borrow(1)?),
-                source => source,
-            };
+        if let Stream::SameAsStdout = streams[2] {
+            sources[2] = if let Source::Inherit = sources[1] { Source::Fd(fd::borrow(1)?) } else { sources[1] };
         }
         Ok(sources)
+    }
+
+    /// Who holds the pidfile, if that is what stopped a step.
+    fn explain(&self, step: Step, errno: Errno) -> Error {
+        match &self.pidfile {
+            Some(pidfile) if step == Step::PidfileWrite && errno == Errno::EXIST => {
+                Error::held(step, pidfile.holder().unwrap_or(0))
+            }
+            _ => Error::new(step, errno),
+        }
     }
 
     /// In the original process, once the daemon has it all: closing is not undoing then.
@@ -339,7 +367,7 @@ fn open_file<'a>(target: RawFd, stream: &Stream<'a>) -> Result<Option<StreamFile
     Ok(Some(file))
 }
 
-fn blocking(file: &OwnedFd) -> Result<(), Errno> {
+fn blocking(file: &Fd) -> Result<(), Errno> {
     let flags = rustix::fs::fcntl_getfl(file.lend())?;
     rustix::fs::fcntl_setfl(file.lend(), flags - OFlags::NONBLOCK)
 }

@@ -1,8 +1,6 @@
 //! Who started this process: what is evidence, and what is only a hint.
 
 use crate::sys::env;
-#[cfg(target_os = "linux")]
-use crate::sys::fd::Lend;
 use core::ffi::CStr;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{Pid, getpid, getppid, getsid};
@@ -50,17 +48,26 @@ impl StartedBy {
 /// Looks at the environment, the parent and standard input. No other thread may change the environment meanwhile.
 #[must_use]
 pub fn started_by() -> StartedBy {
-    let mut found = StartedBy::empty();
-    found.set(StartedBy::LISTEN_PID, is_own_pid(c"LISTEN_PID") && is_own_pidfd_id());
-    found.set(StartedBy::SYSTEMD_EXEC_PID, is_own_pid(c"SYSTEMD_EXEC_PID"));
-    found.set(StartedBy::PARENT_IS_INIT, parent_is_init());
+    let mut found = evidence();
     found.set(StartedBy::NOTIFY_SOCKET, is_set(c"NOTIFY_SOCKET"));
     found.set(StartedBy::INVOCATION_ID, is_set(c"INVOCATION_ID"));
     found.set(StartedBy::XPC_SERVICE, is_set(c"XPC_SERVICE_NAME"));
     found.set(StartedBy::STDIN_IS_SOCKET, stdin_is_socket());
-    let evidence = StartedBy::LISTEN_PID | StartedBy::SYSTEMD_EXEC_PID | StartedBy::PARENT_IS_INIT;
-    found.set(StartedBy::ACTIVATED, found.contains(StartedBy::LISTEN_PID));
-    found.set(StartedBy::MANAGER, found.intersects(evidence));
+    found
+}
+
+/// The evidence, and the conclusions that rest on it.
+pub(super) fn evidence() -> StartedBy {
+    let mut found = StartedBy::empty();
+    if is_own_pid(c"LISTEN_PID") && is_own_pidfd_id() {
+        found |= StartedBy::LISTEN_PID | StartedBy::ACTIVATED | StartedBy::MANAGER;
+    }
+    if is_own_pid(c"SYSTEMD_EXEC_PID") {
+        found |= StartedBy::SYSTEMD_EXEC_PID | StartedBy::MANAGER;
+    }
+    if parent_is_init() {
+        found |= StartedBy::PARENT_IS_INIT | StartedBy::MANAGER;
+    }
     found
 }
 
@@ -69,7 +76,7 @@ fn is_set(name: &CStr) -> bool {
 }
 
 fn number(name: &CStr) -> Option<u64> {
-    env::with(name, |value| value.to_str().ok()?.parse().ok())?
+    env::with(name, |value| crate::decimal::parse(value.to_bytes()))?
 }
 
 fn is_own_pid(name: &CStr) -> bool {
@@ -108,7 +115,7 @@ fn first_process_is_init() -> bool {
     const INITS: [&[u8]; 6] = [b"init\n", b"systemd\n", b"runit\n", b"s6-svscan\n", b"openrc-init\n", b"dinit\n"];
     let mut name = [0; 16];
     let length = crate::sys::fd::open(rustix::fs::CWD, c"/proc/1/comm", OFlags::RDONLY, Mode::empty())
-        .and_then(|file| rustix::io::read(file, &mut name))
+        .and_then(|file| rustix::io::read(file.lend(), &mut name))
         .unwrap_or(0);
     INITS.contains(&name.get(..length).unwrap_or_default())
 }

@@ -6,8 +6,6 @@
 
 use crate::sys::fd::Act;
 use crate::sys::limits;
-use core::iter::Peekable;
-use core::slice;
 use rustix::fd::{BorrowedFd, RawFd};
 use rustix::io::Errno;
 
@@ -40,14 +38,14 @@ pub(crate) fn sweep(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Er
 
 fn by_range(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Errno> {
     if keep.iter().all(|list| list.iter().zip(list.iter().skip(1)).all(|(fd, next)| fd <= next)) {
-        each_gap(lowest, Merged::new(keep), act)
+        each_gap(lowest, &mut Merged(keep), act)
     } else {
-        each_gap(lowest, Window::new(keep), act)
+        each_gap(lowest, &mut Window::new(keep), act)
     }
 }
 
 /// Acts on the ranges between the kept fds, which come in ascending order.
-fn each_gap(lowest: u32, kept: impl Iterator<Item = u32>, act: Act) -> Result<(), Errno> {
+fn each_gap(lowest: u32, kept: &mut dyn Iterator<Item = u32>, act: Act) -> Result<(), Errno> {
     let mut next = lowest;
     for fd in kept {
         if fd > next {
@@ -110,26 +108,22 @@ fn bound() -> Result<u32, Errno> {
 }
 
 /// Two ascending lists as one.
-struct Merged<'a>([Peekable<slice::Iter<'a, RawFd>>; 2]);
-
-impl<'a> Merged<'a> {
-    fn new(keep: [&'a [RawFd]; 2]) -> Merged<'a> {
-        Merged(keep.map(|list| list.iter().peekable()))
-    }
-}
+struct Merged<'a>([&'a [RawFd]; 2]);
 
 impl Iterator for Merged<'_> {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
-        let [a, b] = &mut self.0;
         loop {
-            let fd = match (a.peek(), b.peek()) {
-                (Some(x), Some(y)) if y < x => b.next(),
-                (Some(_), _) => a.next(),
-                _ => b.next(),
-            }?;
-            if let Ok(fd) = u32::try_from(*fd) {
+            let [a, b] = &mut self.0;
+            let lower = match (&*a, &*b) {
+                ([x, ..], [y, ..]) if y < x => b,
+                ([], _) => b,
+                _ => a,
+            };
+            let (&fd, rest) = lower.split_first()?;
+            *lower = rest;
+            if let Ok(fd) = u32::try_from(fd) {
                 return Some(fd);
             }
         }

@@ -3,8 +3,8 @@
 
 use crate::channel::{self, Channel, Event, Record};
 use crate::deadline::Deadline;
-use crate::error::{At, Detail, Error, Step};
-use crate::sys::fd::Lend;
+use crate::error::{At, Error, Step};
+use crate::sys::fd::Fd;
 use crate::sys::process::{exit, fork, is_single_threaded};
 use crate::sys::signals::Mask;
 use crate::sys::{self};
@@ -48,9 +48,9 @@ pub unsafe fn double_fork() -> Result<DoubleFork, Errno> {
         Half::Original { reader, intermediate } => {
             let end = intermediate.reap(Deadline::NEVER);
             match channel::next(reader.lend(), None, end.patience(Deadline::NEVER)).at(Step::DoubleFork)? {
-                Event::Record(record, pidfd) => {
-                    record.error().map_or(Ok(DoubleFork::Original { pid: record.pid, pidfd }), Err)
-                }
+                Event::Record(record, pidfd) => record
+                    .error()
+                    .map_or(Ok(DoubleFork::Original { pid: record.pid, pidfd: pidfd.map(OwnedFd::from) }), Err),
                 Event::Ended | Event::TimedOut => Err(end.as_error()),
             }
         }
@@ -61,12 +61,12 @@ pub unsafe fn double_fork() -> Result<DoubleFork, Errno> {
 /// Which process `fork_twice` returned in, and what it has of the channel.
 pub(crate) enum Half {
     Original {
-        reader: OwnedFd,
+        reader: Fd,
         intermediate: Intermediate,
     },
     /// All signals are blocked; `mask` is what they were before.
     Daemon {
-        writer: OwnedFd,
+        writer: Fd,
         mask: Mask,
     },
 }
@@ -88,7 +88,7 @@ pub(crate) fn fork_twice(channel: Channel) -> Result<Half, Error> {
 }
 
 /// Returns in the daemon only.
-fn continue_as_intermediate(Channel { reader, writer }: Channel) -> OwnedFd {
+fn continue_as_intermediate(Channel { reader, writer }: Channel) -> Fd {
     let forked = super::setsid().at(Step::Setsid).and_then(|_| fork().at(Step::DoubleFork));
     let (record, status) = match forked {
         Ok(0) => {
@@ -100,7 +100,7 @@ fn continue_as_intermediate(Channel { reader, writer }: Channel) -> OwnedFd {
     };
     // Taken while the daemon is our child: its pid cannot have been given to another process yet.
     let pidfd = forked.ok().and_then(|pid| sys::fd::pidfd_open(pid).ok());
-    let _ = channel::send(writer.lend(), record, pidfd.as_ref().map(Lend::lend));
+    let _ = channel::send(writer.lend(), record, pidfd.as_ref().map(Fd::lend));
     exit(status)
 }
 
@@ -164,11 +164,10 @@ impl End {
 
     /// The error when no record has come.
     pub(crate) fn as_error(self) -> Error {
-        let (errno, detail) = match self {
-            End::Killed(signal) => (Errno::SRCH, Detail::Signal(signal)),
-            End::Exited | End::Unknown => (Errno::SRCH, Detail::None),
-            End::TimedOut => (Errno::TIMEDOUT, Detail::None),
-        };
-        Error { step: Step::DoubleFork, errno, detail }
+        match self {
+            End::Killed(signal) => Error::killed(Step::DoubleFork, signal),
+            End::Exited | End::Unknown => Error::new(Step::DoubleFork, Errno::SRCH),
+            End::TimedOut => Error::new(Step::DoubleFork, Errno::TIMEDOUT),
+        }
     }
 }

@@ -1,6 +1,6 @@
-use crate::sys::fd::{self, Lend};
+use crate::sys::fd::{self, Fd};
 use core::ffi::CStr;
-use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -36,19 +36,19 @@ pub fn open_stdio() -> Result<[bool; 3], Errno> {
 fn fill(target: RawFd) -> Result<(), Errno> {
     let null = null_device(fd::open_lowest(CWD, NULL, OFlags::RDWR, Mode::empty())?)?;
     fd::put(null.lend(), target)?;
-    if null.as_raw_fd() == target {
-        let _ = null.into_raw_fd();
+    if null.number() == target {
+        null.into_number();
     }
     Ok(())
 }
 
 /// `/dev/null`, above the standard streams.
-pub(crate) fn open_null() -> Result<OwnedFd, Errno> {
+pub(crate) fn open_null() -> Result<Fd, Errno> {
     null_device(fd::open(CWD, NULL, OFlags::RDWR, Mode::empty())?)
 }
 
 /// A regular file in its place would fill up, or be read, unnoticed.
-fn null_device(file: OwnedFd) -> Result<OwnedFd, Errno> {
+fn null_device(file: Fd) -> Result<Fd, Errno> {
     let stat = rustix::fs::fstat(file.lend())?;
     let is_device = FileType::from_raw_mode(stat.st_mode as _) == FileType::CharacterDevice;
     #[cfg(target_os = "linux")]
@@ -74,8 +74,8 @@ pub fn redirect_stdio(sources: [Source<'_>; 3]) -> Result<(), Errno> {
     for ((target, source), copy) in (0..).zip(&sources).zip(&copies) {
         let source = match source {
             Source::Inherit => None,
-            Source::Null => null.as_ref().map(Lend::lend),
-            Source::Fd(source) => Some(copy.as_ref().map_or(*source, Lend::lend)),
+            Source::Null => null.as_ref().map(Fd::lend),
+            Source::Fd(source) => Some(copy.as_ref().map_or(*source, Fd::lend)),
         };
         source.map_or(Ok(()), |source| fd::put(source, target))?;
     }

@@ -1,5 +1,6 @@
 //! The monotonic clock, through libc, whose reading of the vDSO is better tested than a second one.
 
+#[inline(never)]
 pub(crate) fn monotonic_nanoseconds() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: libc writes one timespec. The clock exists on every system here.

@@ -40,6 +40,7 @@ pub(crate) fn from_number(number: c_int) -> Errno {
 }
 
 /// Why the last libc call failed.
+#[inline(never)]
 pub(super) fn last() -> Errno {
     from_number(get())
 }

@@ -1,7 +1,8 @@
 //! File descriptors: making them (CLOEXEC and above the standard streams), borrowing and closing them by number.
 
 use core::ffi::{CStr, c_int};
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use core::mem::{ManuallyDrop, transmute};
+use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -17,25 +18,49 @@ pub(crate) fn borrow<'a>(fd: RawFd) -> Result<BorrowedFd<'a>, Errno> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// rustix's `as_fd`, without its assertion that the number is not -1, which LLVM cannot see to hold.
-pub(crate) trait Lend {
-    fn lend(&self) -> BorrowedFd<'_>;
-}
+/// An fd that is closed with its owner. rustix's OwnedFd asserts in many places that the number is not -1, which LLVM
+/// cannot see to hold, and closes inline; this one does neither.
+#[derive(Debug)]
+pub(crate) struct Fd(RawFd);
 
-impl Lend for OwnedFd {
-    fn lend(&self) -> BorrowedFd<'_> {
-        // SAFETY: an OwnedFd is open, and never negative: `max` changes nothing.
-        unsafe { BorrowedFd::borrow_raw(self.as_raw_fd().max(0)) }
+impl Fd {
+    /// Takes the fd with this number from the kernel, or from the caller of the library.
+    pub(crate) fn take(number: RawFd) -> Result<Fd, Errno> {
+        if number < 0 { Err(Errno::BADF) } else { Ok(Fd(number)) }
+    }
+
+    pub(crate) fn number(&self) -> RawFd {
+        self.0
+    }
+
+    pub(crate) fn into_number(self) -> RawFd {
+        ManuallyDrop::new(self).0
+    }
+
+    pub(crate) fn lend(&self) -> BorrowedFd<'_> {
+        // SAFETY: BorrowedFd is a transparent wrapper of RawFd, and the number of an owned fd is not negative.
+        unsafe { transmute::<RawFd, BorrowedFd<'_>>(self.0) }
     }
 }
 
-/// Takes the fd with this number from the caller of the library.
-pub(crate) fn take(fd: RawFd) -> Result<OwnedFd, Errno> {
-    if fd < 0 {
-        return Err(Errno::BADF);
+impl Drop for Fd {
+    #[inline(never)]
+    fn drop(&mut self) {
+        let _ = close(self.0);
     }
-    // SAFETY: the number is not -1; the library's caller, or the kernel, just handed it over.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl From<Fd> for OwnedFd {
+    fn from(fd: Fd) -> OwnedFd {
+        // SAFETY: OwnedFd is a transparent wrapper of RawFd, and the number, of which it becomes the owner, not negative.
+        unsafe { transmute::<RawFd, OwnedFd>(fd.into_number()) }
+    }
+}
+
+impl From<OwnedFd> for Fd {
+    fn from(fd: OwnedFd) -> Fd {
+        Fd(fd.into_raw_fd())
+    }
 }
 
 /// The numbers of these fds.
@@ -69,39 +94,45 @@ pub(crate) fn is_open(fd: RawFd) -> bool {
 
 /// openat(2) with `O_CLOEXEC` and `O_NOCTTY`; the fd may be any number, also 0 to 2.
 #[cfg(target_os = "linux")]
-pub(crate) fn open_lowest(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_lowest(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode) -> Result<Fd, Errno> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::LARGEFILE;
-    let args = [directory.as_raw_fd() as usize, path.as_ptr() as usize, flags.bits() as usize, mode.bits() as usize];
     // SAFETY: the path ends with a NUL and is only read.
-    take(unsafe { syscall4(libc::SYS_openat, args) }?)
+    Fd::take(unsafe {
+        syscall4(
+            libc::SYS_openat,
+            directory.as_raw_fd() as usize,
+            path.as_ptr() as usize,
+            flags.bits() as usize,
+            mode.bits() as usize,
+        )
+    }?)
 }
 
 /// openat(2) with `O_CLOEXEC` and `O_NOCTTY`; the fd may be any number, also 0 to 2.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn open_lowest(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(directory, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode)
+pub(crate) fn open_lowest(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode) -> Result<Fd, Errno> {
+    rustix::fs::openat(directory, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode).map(Fd::from)
 }
 
 /// openat(2) with `O_CLOEXEC` and `O_NOCTTY`, above the standard streams.
-pub(crate) fn open(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+pub(crate) fn open(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: Mode) -> Result<Fd, Errno> {
     above_stdio(open_lowest(directory, path, flags, mode)?)
 }
 
 /// A duplicate that is CLOEXEC and above the standard streams.
-pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<Fd, Errno> {
     #[cfg(target_os = "linux")]
     {
-        let args = [fd.as_raw_fd() as usize, libc::F_DUPFD_CLOEXEC as usize, 3, 0];
         // SAFETY: F_DUPFD_CLOEXEC takes an int, no pointer.
-        take(unsafe { syscall4(libc::SYS_fcntl, args) }?)
+        Fd::take(unsafe { syscall4(libc::SYS_fcntl, fd.as_raw_fd() as usize, libc::F_DUPFD_CLOEXEC as usize, 3, 0) }?)
     }
     #[cfg(not(target_os = "linux"))]
-    rustix::io::fcntl_dupfd_cloexec(fd, 3)
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map(Fd::from)
 }
 
 /// The same file on an fd that is not one of the standard streams.
-pub(crate) fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate(fd.lend()) }
+pub(crate) fn above_stdio(fd: Fd) -> Result<Fd, Errno> {
+    if fd.number() > 2 { Ok(fd) } else { duplicate(fd.lend()) }
 }
 
 /// dup2(2), which also clears CLOEXEC when source and target are the same.
@@ -109,11 +140,9 @@ pub(crate) fn put(source: BorrowedFd<'_>, target: RawFd) -> Result<(), Errno> {
     if source.as_raw_fd() == target {
         return rustix::io::fcntl_setfd(source, rustix::io::FdFlags::empty());
     }
-    let mut place = take(target)?;
-    let result = rustix::io::dup2(source, &mut place);
-    // The target is a place, not a possession: it stays open.
-    let _ = place.into_raw_fd();
-    result
+    // The target is a place, not a possession: whatever is there is replaced, and it stays open.
+    let mut place = ManuallyDrop::new(OwnedFd::from(Fd::take(target)?));
+    rustix::io::dup2(source, &mut place)
 }
 
 /// close(2), not retried on EINTR, whose fd is already free again on every system here.
@@ -121,7 +150,7 @@ pub(crate) fn close(fd: RawFd) -> Result<(), Errno> {
     // Raw on Linux, where libc's close is a cancellation point.
     #[cfg(target_os = "linux")]
     // SAFETY: the fd was given up by whoever called a function that says it closes it.
-    return unsafe { syscall4(libc::SYS_close, [fd as usize, 0, 0, 0]) }.map(drop);
+    return unsafe { syscall4(libc::SYS_close, fd as usize, 0, 0, 0) }.map(drop);
     #[cfg(not(target_os = "linux"))]
     // SAFETY: the fd was given up by whoever called a function that says it closes it.
     return super::errno::result(unsafe { libc::close(fd) }).map(drop);
@@ -149,7 +178,7 @@ impl Act {
         const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
         let flags = if self == Act::Cloexec { CLOSE_RANGE_CLOEXEC } else { 0 };
         // SAFETY: close_range takes numbers only; as for `close`, these fds were given up.
-        unsafe { syscall4(libc::SYS_close_range, [first as usize, last as usize, flags, 0]) }.map(drop)
+        unsafe { syscall4(libc::SYS_close_range, first as usize, last as usize, flags, 0) }.map(drop)
     }
 
     /// Does it to all fds from `first` to `last`, in one system call.
@@ -170,21 +199,23 @@ impl Act {
 
 /// A pidfd of a process, above the standard streams; ENOSYS where there is no such thing.
 #[cfg(target_os = "linux")]
-pub(crate) fn pidfd_open(pid: c_int) -> Result<OwnedFd, Errno> {
+pub(crate) fn pidfd_open(pid: c_int) -> Result<Fd, Errno> {
     // SAFETY: pidfd_open takes numbers only.
-    above_stdio(take(unsafe { syscall4(libc::SYS_pidfd_open, [pid as usize, 0, 0, 0]) }?)?)
+    above_stdio(Fd::take(unsafe { syscall4(libc::SYS_pidfd_open, pid as usize, 0, 0, 0) }?)?)
 }
 
 /// A pidfd of a process, above the standard streams; ENOSYS where there is no such thing.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn pidfd_open(_pid: c_int) -> Result<OwnedFd, Errno> {
+pub(crate) fn pidfd_open(_pid: c_int) -> Result<Fd, Errno> {
     Err(Errno::NOSYS)
 }
 
 /// getdents64(2); 0 at the end.
 #[cfg(target_os = "linux")]
-pub(crate) fn getdents(directory: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
-    let args = [directory.as_raw_fd() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0];
+pub(crate) fn getdents(directory: &Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most the buffer's length into it.
-    unsafe { syscall4(libc::SYS_getdents64, args) }.map(|length| length as usize)
+    unsafe {
+        syscall4(libc::SYS_getdents64, directory.number() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0)
+    }
+    .map(|length| length as usize)
 }

@@ -17,9 +17,9 @@ mod native {
     use core::ptr::{from_mut, from_ref, null, null_mut};
 
     fn prlimit64(resource: c_int, new: *const Pair, old: *mut Pair) -> Result<(), Errno> {
-        let args = [0, resource as usize, new as usize, old as usize];
         // SAFETY: a pair is prlimit64's struct of two 64-bit numbers; both callers pass a valid one and a null.
-        unsafe { crate::sys::arch::syscall4(libc::SYS_prlimit64, args) }.map(drop)
+        unsafe { crate::sys::arch::syscall4(libc::SYS_prlimit64, 0, resource as usize, new as usize, old as usize) }
+            .map(drop)
     }
 
     pub(crate) fn get(resource: c_int) -> Result<Pair, Errno> {

@@ -9,6 +9,7 @@
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod arch;
 pub(crate) mod clock;
+pub(crate) mod cstr;
 pub(crate) mod env;
 pub(crate) mod errno;
 pub(crate) mod fd;

@@ -21,9 +21,8 @@ pub(crate) fn exit(status: c_int) -> ! {
 #[cfg(target_os = "linux")]
 pub(crate) fn is_single_threaded() -> bool {
     // The kernel refuses to unshare a thread group that has more than one member, and has nothing to do for one.
-    let args = [libc::CLONE_THREAD as usize, 0, 0, 0];
     // SAFETY: unshare(CLONE_THREAD) takes a number and changes nothing.
-    unsafe { super::arch::syscall4(libc::SYS_unshare, args) }.is_ok()
+    unsafe { super::arch::syscall4(libc::SYS_unshare, libc::CLONE_THREAD as usize, 0, 0, 0) }.is_ok()
 }
 
 /// Unknown here, so the careful answer.

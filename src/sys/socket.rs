@@ -1,12 +1,12 @@
 //! Stream sockets between related processes, over which an fd can travel along with the bytes.
 
-use super::fd;
+use super::fd::{self, Fd};
 use core::mem::{MaybeUninit, size_of};
-use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::Errno;
 
 /// A connected pair, CLOEXEC and above the standard streams, that raises no SIGPIPE.
-pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(crate) fn pair() -> Result<(Fd, Fd), Errno> {
     let mut pair = [-1; 2];
     #[cfg(not(target_vendor = "apple"))]
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
@@ -14,11 +14,11 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let kind = libc::SOCK_STREAM;
     // SAFETY: two ints are written into an array of two.
     super::errno::result(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) })?;
-    let (a, b) = (fd::take(pair[0])?, fd::take(pair[1])?);
+    let (a, b) = (Fd::take(pair[0])?, Fd::take(pair[1])?);
     #[cfg(target_vendor = "apple")]
     for end in [&a, &b] {
-        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
-        rustix::net::sockopt::set_socket_nosigpipe(end, true)?;
+        rustix::io::fcntl_setfd(end.lend(), rustix::io::FdFlags::CLOEXEC)?;
+        rustix::net::sockopt::set_socket_nosigpipe(end.lend(), true)?;
     }
     Ok((fd::above_stdio(a)?, fd::above_stdio(b)?))
 }
@@ -61,7 +61,7 @@ impl Control {
     }
 
     /// The fd that came, if one did.
-    fn fd(&self) -> Option<OwnedFd> {
+    fn fd(&self) -> Option<Fd> {
         // SAFETY: CMSG_LEN only computes.
         let length = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as _) } as usize;
         let came = (self.header.cmsg_level, self.header.cmsg_type, self.header.cmsg_len as usize);
@@ -69,7 +69,7 @@ impl Control {
             return None;
         }
         // SAFETY: the data holds an fd, as the header says.
-        fd::take(unsafe { (&raw const self.data).cast::<RawFd>().read() }).ok()
+        Fd::take(unsafe { (&raw const self.data).cast::<RawFd>().read() }).ok()
     }
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'
 }
 
 /// Receives what is there, without waiting: how many bytes, and the fd that came with them, if one did.
-pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
+pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Option<Fd>), Errno> {
     let mut data = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut control = Control::empty();
     let mut message = message(&mut data, &mut control, true);

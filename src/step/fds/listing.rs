@@ -1,7 +1,6 @@
 //! The open fds of this process, from /proc/self/fd, read into a buffer on the stack.
 
-use crate::sys::fd::Lend;
-use rustix::fd::{AsRawFd, RawFd};
+use rustix::fd::RawFd;
 use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC};
 use rustix::io::Errno;
 
@@ -19,7 +18,7 @@ pub(super) fn each_open_fd(visit: &mut impl FnMut(RawFd)) -> Result<(), Errno> {
             return Ok(());
         }
         for name in names(buffer.get(..length).unwrap_or_default()) {
-            if let Some(fd) = number(name).filter(|&fd| fd != directory.as_raw_fd()) {
+            if let Some(fd) = number(name).filter(|&fd| fd != directory.number()) {
                 visit(fd);
             }
         }
@@ -38,5 +37,5 @@ fn names(mut records: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn number(name: &[u8]) -> Option<RawFd> {
-    core::str::from_utf8(name).ok()?.parse().ok()
+    crate::decimal::parse(name).and_then(|number| RawFd::try_from(number).ok())
 }

@@ -5,8 +5,7 @@ use core::ffi::{c_int, c_long};
 /// # Safety
 ///
 /// The arguments are valid for this system call.
-pub(super) unsafe fn syscall4(number: c_long, args: [usize; 4]) -> isize {
-    let [a, b, c, d] = args;
+pub(super) unsafe fn syscall4(number: c_long, a: usize, b: usize, c: usize, d: usize) -> isize {
     // SAFETY: the caller promised that the arguments are valid.
     let answer = unsafe { libc::syscall(number, a, b, c, d) };
     match crate::sys::errno::result(answer as c_int) {

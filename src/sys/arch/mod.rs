@@ -13,9 +13,10 @@ use rustix::io::Errno;
 /// # Safety
 ///
 /// The arguments are valid for this system call.
-pub(super) unsafe fn syscall4(number: c_long, args: [usize; 4]) -> Result<c_int, Errno> {
+#[inline(never)]
+pub(super) unsafe fn syscall4(number: c_long, a: usize, b: usize, c: usize, d: usize) -> Result<c_int, Errno> {
     // SAFETY: the caller promised that the arguments are valid.
-    let answer = unsafe { native::syscall4(number, args) };
+    let answer = unsafe { native::syscall4(number, a, b, c, d) };
     // Cut to an int before the check: then LLVM sees that no fd is -1, and OwnedFd's assertion goes away.
     let answer = answer as c_int;
     if answer < 0 { Err(super::errno::from_number(answer.wrapping_neg())) } else { Ok(answer) }

@@ -1,0 +1,230 @@
+#include "rdaemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "pidfile.h"
+#include "probe.h"
+#include "sandbox.h"
+#include "tap.h"
+
+static int64_t milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+TEST(rule_4_4_held_by_a_running_daemon) {
+    const char *path = scratch_path("pid");
+    struct holder holder = start_holder(path, true);
+    static struct snapshot before;
+    snapshot_take(&before);
+    CHECK_INT(open_pidfile(path), -EEXIST);
+    CHECK(snapshot_same(&before));
+    CHECK_INT(status.step, RDAEMON_STEP_PIDFILE_OPEN);
+    CHECK_INT(status.error, -EEXIST);
+    CHECK_INT(status.pid, holder.pid);
+    check_state(path, RDAEMON_PIDFILE_RUNNING, holder.pid, holder.pid);
+    end_holder(holder);
+    check_state(path, RDAEMON_PIDFILE_FREE, 0, holder.pid);
+}
+
+TEST(rule_4_4_held_by_a_starting_daemon) {
+    const char *path = scratch_path("pid");
+    struct holder holder = start_holder(path, false);
+    check_state(path, RDAEMON_PIDFILE_HELD, 0, 0);
+    int64_t start = milliseconds();
+    CHECK_INT(open_pidfile(path), -EEXIST);
+    CHECK(milliseconds() - start >= 99);
+    CHECK_INT(status.pid, 0);
+    end_holder(holder);
+}
+
+TEST(rule_4_4_starter_waits_for_a_holder_that_gives_up) {
+    const char *path = scratch_path("pid");
+    atomic_bool *opening = shared_memory(sizeof *opening);
+    CHECK_INT(open_pidfile(path), 0);
+    pid_t starter = fork_child();
+    if (starter == 0) {
+        close_pidfile();
+        atomic_store(opening, true);
+        CHECK_INT(open_pidfile(path), 0);
+        _exit(0);
+    }
+    /* Asleep after it began to open: it has found the file locked and waits. Or it gave up. */
+    while (!atomic_load(opening) || process_state(starter) == 'R')
+        continue;
+    CHECK_INT(close_pidfile(), 0);
+    CHECK_INT(wait_for_exit(starter), 0);
+}
+
+TEST(rule_4_4_starter_learns_the_pid_of_a_holder_that_gets_ready) {
+    const char *path = scratch_path("pid");
+    atomic_bool *opening = shared_memory(sizeof *opening);
+    CHECK_INT(open_pidfile(path), 0);
+    pid_t starter = fork_child();
+    if (starter == 0) {
+        close_pidfile();
+        atomic_store(opening, true);
+        CHECK_INT(open_pidfile(path), -EEXIST);
+        CHECK_INT(status.pid, getppid());
+        _exit(0);
+    }
+    while (!atomic_load(opening) || process_state(starter) == 'R')
+        continue;
+    CHECK_INT(write_pidfile(), 0);
+    CHECK_INT(wait_for_exit(starter), 0);
+}
+
+TEST(rule_4_3_only_workers_remain) {
+    const char *path = scratch_path("pid");
+    struct gate *end = gate_new();
+    pid_t *worker = shared_memory(sizeof *worker);
+    pid_t daemon = fork_child();
+    if (daemon == 0) {
+        hold(path);
+        pid_t pid = fork_child();
+        if (pid == 0)
+            gate_wait(end);
+        else
+            *worker = pid;
+        _exit(0);
+    }
+    CHECK_INT(wait_for_exit(daemon), 0);
+    check_state(path, RDAEMON_PIDFILE_HELD, 0, daemon);
+    CHECK_INT(open_pidfile(path), -EEXIST);
+    CHECK_INT(status.pid, 0);
+    gate_open(end);
+    CHECK_INT(wait_for_exit(*worker), 0);
+    check_state(path, RDAEMON_PIDFILE_FREE, 0, daemon);
+}
+
+TEST(rule_4_3_number_in_the_file_proves_nothing) {
+    const char *path = scratch_path("pid");
+    struct holder holder = start_holder(path, true);
+    write_file(path, "1\n", 2);
+    check_state(path, RDAEMON_PIDFILE_RUNNING, holder.pid, 1);
+    CHECK_INT(open_pidfile(path), -EEXIST);
+    CHECK_INT(status.pid, holder.pid);
+    end_holder(holder);
+    check_state(path, RDAEMON_PIDFILE_FREE, 0, 1);
+}
+
+TEST(rule_4_3_killed_daemon_leaves_a_free_file) {
+    const char *path = scratch_path("pid");
+    struct holder holder = start_holder(path, true);
+    kill(holder.pid, SIGKILL);
+    wait_for_exit(holder.pid);
+    check_state(path, RDAEMON_PIDFILE_FREE, 0, holder.pid);
+    hold(path);
+    CHECK_STR(file_text(path), own_line());
+}
+
+/* What happens to the path between the open and the flock of a starter, once. */
+static void (*meanwhile)(void);
+
+static long lock_after_meanwhile(const long *arguments) {
+    if (meanwhile)
+        meanwhile();
+    meanwhile = NULL;
+    /* Without LOCK_NB the call is not answered here again; nobody holds the lock. */
+    return flock((int)arguments[0], LOCK_EX) == 0 ? 0 : -errno;
+}
+
+static void replace_file(void) {
+    rename(scratch_path("new"), scratch_path("pid"));
+}
+
+static void remove_file(void) {
+    unlink(scratch_path("pid"));
+}
+
+static void check_open_while(void (*event)(void)) {
+    const char *path = scratch_path("pid");
+    write_file(path, "1\n", 2);
+    write_file(scratch_path("new"), "2\n", 2);
+    meanwhile = event;
+    answer_syscall_arg(SYS_flock, 1, LOCK_EX | LOCK_NB, lock_after_meanwhile);
+    CHECK_INT(open_pidfile(path), 0);
+    CHECK(!meanwhile);
+    CHECK_INT(stat_of(path).st_ino, pidfile.inode);
+    CHECK_INT(write_pidfile(), 0);
+    CHECK_STR(file_text(path), own_line());
+}
+
+TEST(rule_4_2_file_that_is_replaced_before_it_is_locked) {
+    check_open_while(replace_file);
+}
+
+TEST(rule_4_2_file_that_is_removed_before_it_is_locked) {
+    check_open_while(remove_file);
+}
+
+/* Several starters at once: each success must be alone, and must hold the file that the path
+ * names, although winners remove the file while others open it. */
+static void start_over_and_over(const char *path, int rounds, atomic_int *holders,
+                                atomic_int *successes) {
+    for (int i = 0; i < rounds; i++) {
+        int result = open_pidfile(path);
+        if (result == -EEXIST)
+            continue;
+        CHECK_INT(result, 0);
+        CHECK_INT(atomic_fetch_add(holders, 1), 0);
+        CHECK_INT(write_pidfile(), 0);
+        CHECK_INT(stat_of(path).st_ino, pidfile.inode);
+        CHECK_STR(file_text(path), own_line());
+        atomic_fetch_add(successes, 1);
+        atomic_fetch_sub(holders, 1);
+        if (i % 2)
+            CHECK_INT(remove_pidfile(), 0);
+        CHECK_INT(close_pidfile(), 0);
+    }
+}
+
+TEST(rule_4_2_racing_starters, .time_limit_ms = 60000) {
+    enum { STARTERS = 4, ROUNDS = 200 };
+    const char *path = scratch_path("pid");
+    atomic_int *holders = shared_memory(sizeof *holders);
+    atomic_int *successes = shared_memory(sizeof *successes);
+    pid_t starters[STARTERS];
+    for (int i = 0; i < STARTERS; i++)
+        if ((starters[i] = fork_child()) == 0) {
+            start_over_and_over(path, ROUNDS, holders, successes);
+            _exit(0);
+        }
+    for (int i = 0; i < STARTERS; i++)
+        CHECK_INT(wait_for_exit(starters[i]), 0);
+    CHECK(atomic_load(successes) >= ROUNDS);
+}
+
+TEST(rule_4_3_readers_disturb_no_starter) {
+    const char *path = scratch_path("pid");
+    atomic_bool *end = shared_memory(sizeof *end);
+    pid_t reader = fork_child();
+    if (reader == 0) {
+        while (!atomic_load(end))
+            CHECK(read_pidfile(path) >= 0);
+        _exit(0);
+    }
+    for (int i = 0; i < 3000; i++) {
+        CHECK_INT(open_pidfile(path), 0);
+        CHECK_INT(close_pidfile(), 0);
+    }
+    atomic_store(end, true);
+    CHECK_INT(wait_for_exit(reader), 0);
+}
+
+TEST(rule_4_3_readers_disturb_no_reader) {
+    const char *path = scratch_path("pid");
+    write_file(path, "12\n", 3);
+    int other = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK_INT(flock(other, LOCK_SH), 0); /* as a reader does for a moment */
+    check_state(path, RDAEMON_PIDFILE_FREE, 0, 12);
+}

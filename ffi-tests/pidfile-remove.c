@@ -1,0 +1,98 @@
+#include "rdaemon.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "pidfile.h"
+#include "probe.h"
+#include "sandbox.h"
+#include "tap.h"
+
+TEST(rule_4_7_remove_truncates_then_unlinks) {
+    const char *path = scratch_path("pid");
+    hold(path);
+    CHECK_INT(link(path, scratch_path("second")), 0);
+    CHECK_INT(remove_pidfile(), 0);
+    CHECK(!exists(path));
+    CHECK_STR(file_text(scratch_path("second")), "");
+}
+
+TEST(rule_4_7_remove_keeps_the_lock_until_close) {
+    const char *path = scratch_path("pid");
+    hold(path);
+    CHECK_INT(link(path, scratch_path("second")), 0);
+    CHECK_INT(remove_pidfile(), 0);
+    check_state_from_outside(scratch_path("second"), RDAEMON_PIDFILE_RUNNING, getpid(), 0);
+}
+
+TEST(rule_4_7_only_the_writer_removes) {
+    const char *path = scratch_path("pid");
+    CHECK_INT(open_pidfile(path), 0);
+    CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -EPERM);
+    CHECK_INT(write_pidfile(), 0);
+    IN_CHILD {
+        CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -EPERM);
+    }
+    CHECK_STR(file_text(path), own_line());
+}
+
+TEST(rule_4_7_another_file_at_the_path_stays) {
+    const char *path = scratch_path("pid");
+    hold(path);
+    CHECK_INT(rename(path, scratch_path("moved")), 0);
+    write_file(path, "77\n", 3);
+    CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -ESTALE);
+    CHECK_STR(file_text(path), "77\n");
+    CHECK(exists(scratch_path("moved")));
+}
+
+TEST(rule_4_7_symlink_to_the_file_at_the_path_stays) {
+    const char *path = scratch_path("pid");
+    hold(path);
+    CHECK_INT(rename(path, scratch_path("moved")), 0);
+    CHECK_INT(symlink("moved", path), 0);
+    CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -ESTALE);
+    CHECK(exists(path));
+}
+
+TEST(rule_4_7_file_that_has_gone) {
+    const char *path = scratch_path("pid");
+    hold(path);
+    CHECK_INT(unlink(path), 0);
+    CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -ESTALE);
+}
+
+static void make_jail(void) {
+    CHECK_INT(mkdir(scratch_path("jail"), 0755), 0);
+}
+
+/* Enters the jail as an ordinary user. */
+static void enter_jail(void) {
+    CHECK_INT(chroot(scratch_path("jail")), 0);
+    CHECK_INT(chdir("/"), 0);
+    become_user();
+}
+
+TEST(rule_4_7_remove_after_chroot_and_privilege_drop) {
+    REQUIRE_ROOT();
+    make_jail();
+    CHECK_INT(mkdir(scratch_path("run"), 0755), 0);
+    CHECK_INT(chown(scratch_path("run"), TEST_UID, TEST_GID), 0);
+    IN_CHILD {
+        hold(scratch_path("run/pid"));
+        enter_jail();
+        CHECK_INT(remove_pidfile(), 0);
+    }
+    CHECK(!exists(scratch_path("run/pid")));
+}
+
+TEST(rule_4_7_truncated_where_unlink_is_denied) {
+    REQUIRE_ROOT();
+    make_jail();
+    IN_CHILD {
+        hold(scratch_path("pid"));
+        enter_jail();
+        CHECK_INT(remove_pidfile(), -EACCES);
+    }
+    CHECK_STR(file_text(scratch_path("pid")), "");
+}

@@ -1,0 +1,24 @@
+//! Strings with a NUL, without the searches of core, which are made for long ones and are large.
+
+use core::ffi::{CStr, c_char};
+
+/// The string at the start of these bytes, if there is a NUL among them.
+pub(crate) fn at_start_of(bytes: &[c_char]) -> Option<&CStr> {
+    let ends = bytes.iter().any(|&byte| byte == 0);
+    // SAFETY: there is a NUL among the bytes.
+    ends.then(|| unsafe { CStr::from_ptr(bytes.as_ptr()) })
+}
+
+/// A path up to its last slash, and what is behind that.
+pub(crate) fn split_path(path: &CStr) -> (&[u8], &CStr) {
+    let mut directory: &[u8] = &[];
+    let mut name = path;
+    for (index, &byte) in path.to_bytes().iter().enumerate() {
+        if byte == b'/' {
+            directory = path.to_bytes().get(..=index).unwrap_or_default();
+            // SAFETY: a byte before the NUL, so that the string goes on behind it.
+            name = unsafe { CStr::from_ptr(path.as_ptr().wrapping_add(index + 1)) };
+        }
+    }
+    (directory, name)
+}
