@@ -321,6 +321,7 @@ fn regular(file: &Fd) -> Result<Stat, Errno> {
     }
 }
 
+#[allow(clippy::unnecessary_cast, reason = "the types of these fields differ between systems")]
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }

@@ -55,7 +55,7 @@ fn copy_in(from: *const u8, size: usize, first: usize, to: *mut u8, room: usize)
     unsafe { from.copy_to_nonoverlapping(to, known) };
     for unknown in known..size {
         // SAFETY: within the caller's `size` bytes.
-        if unsafe { from.add(unknown).read() } != 0 {
+        if unsafe { from.wrapping_add(unknown).read() } != 0 {
             return Err(Errno::TOOBIG);
         }
     }
@@ -76,7 +76,7 @@ fn copy_out(from: *const u8, length: usize, to: *mut u8, size: usize) {
     // SAFETY: the C caller says that `size` bytes may be written, and `known` is no more than that or than the value.
     unsafe { to.copy_from_nonoverlapping(from, known) };
     // SAFETY: what is behind the known part is within the caller's `size` bytes.
-    unsafe { to.add(known).write_bytes(0, size - known) };
+    unsafe { to.wrapping_add(known).write_bytes(0, size - known) };
 }
 
 /// Writes a single value, unless the caller does not want it.
@@ -136,7 +136,7 @@ pub(super) fn optional_path<'a>(path: *const c_char) -> Result<Option<&'a CStr>,
     }
     for length in 0..PATH_MAX {
         // SAFETY: no NUL before this byte, so the C caller's string goes on here.
-        if unsafe { path.add(length).read() } == 0 {
+        if unsafe { path.wrapping_add(length).read() } == 0 {
             // SAFETY: a string that ends here, borrowed for the call.
             return Ok(Some(unsafe { CStr::from_ptr(path) }));
         }

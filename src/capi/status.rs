@@ -212,7 +212,7 @@ impl Line {
         for &byte in bytes {
             if self.length + 1 < self.room {
                 // SAFETY: within the caller's buffer, and before its last byte.
-                unsafe { self.to.add(self.length).write(byte as c_char) };
+                unsafe { self.to.wrapping_add(self.length).write(byte as c_char) };
             }
             self.length += 1;
         }
@@ -221,7 +221,7 @@ impl Line {
     fn end(&self) {
         if self.room > 0 {
             // SAFETY: at most the last byte of the caller's buffer.
-            unsafe { self.to.add(self.length.min(self.room - 1)).write(0) };
+            unsafe { self.to.wrapping_add(self.length.min(self.room - 1)).write(0) };
         }
     }
 }

@@ -1,4 +1,4 @@
-use core::ffi::{CStr, c_char};
+use core::ffi::c_char;
 
 /// The version of this header: the first number changes when the ABI does.
 pub const RDAEMON_VERSION_MAJOR: u32 = 0;
@@ -9,23 +9,15 @@ pub const RDAEMON_VERSION_PATCH: u32 = 0;
 /// The version as one number, for comparisons: MAJOR * 1000000 + MINOR * 1000 + PATCH.
 pub const RDAEMON_VERSION_NUMBER: u32 = 1000;
 
-const VERSION: &CStr = c"0.1.0";
+/// The version in Cargo.toml, from which the numbers above may not differ.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+const NUMBER: u32 = 1_000_000 * number(env!("CARGO_PKG_VERSION_MAJOR"))
+    + 1000 * number(env!("CARGO_PKG_VERSION_MINOR"))
+    + number(env!("CARGO_PKG_VERSION_PATCH"));
 
 const _: () = {
-    assert!(
-        RDAEMON_VERSION_NUMBER
-            == RDAEMON_VERSION_MAJOR * 1_000_000 + RDAEMON_VERSION_MINOR * 1000 + RDAEMON_VERSION_PATCH
-    );
-    assert!(number(env!("CARGO_PKG_VERSION_MAJOR")) == RDAEMON_VERSION_MAJOR);
-    assert!(number(env!("CARGO_PKG_VERSION_MINOR")) == RDAEMON_VERSION_MINOR);
-    assert!(number(env!("CARGO_PKG_VERSION_PATCH")) == RDAEMON_VERSION_PATCH);
-    let (ours, cargos) = (VERSION.to_bytes(), env!("CARGO_PKG_VERSION").as_bytes());
-    assert!(ours.len() == cargos.len());
-    let mut i = 0;
-    while i < ours.len() {
-        assert!(ours[i] == cargos[i]);
-        i += 1;
-    }
+    assert!(RDAEMON_VERSION_NUMBER == NUMBER);
+    assert!(NUMBER == 1_000_000 * RDAEMON_VERSION_MAJOR + 1000 * RDAEMON_VERSION_MINOR + RDAEMON_VERSION_PATCH);
 };
 
 const fn number(digits: &str) -> u32 {
@@ -43,7 +35,7 @@ const fn number(digits: &str) -> u32 {
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub extern "C" fn rdaemon_version() -> u32 {
-    RDAEMON_VERSION_NUMBER
+    NUMBER
 }
 
 /// Tells the version of the linked library, as in "0.1.0". The string is static.
@@ -51,5 +43,5 @@ pub extern "C" fn rdaemon_version() -> u32 {
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub extern "C" fn rdaemon_version_string() -> *const c_char {
-    VERSION.as_ptr()
+    VERSION.as_ptr().cast()
 }

@@ -19,6 +19,7 @@ use rustix::process::getpid;
 
 /// Which process [`super::daemonize`] returned in.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is no heap to put the larger one on")]
 pub enum Daemonized {
     /// The one that called it; the daemon runs.
     Original {

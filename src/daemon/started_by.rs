@@ -2,7 +2,7 @@
 
 use crate::sys::env;
 use core::ffi::CStr;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::FileType;
 use rustix::process::{Pid, getpid, getppid, getsid};
 
 bitflags::bitflags! {
@@ -112,9 +112,10 @@ fn parent_is_init() -> bool {
 /// In a container process 1 may be anything.
 #[cfg(target_os = "linux")]
 fn first_process_is_init() -> bool {
+    use rustix::fs::{CWD, Mode, OFlags};
     const INITS: [&[u8]; 6] = [b"init\n", b"systemd\n", b"runit\n", b"s6-svscan\n", b"openrc-init\n", b"dinit\n"];
     let mut name = [0; 16];
-    let length = crate::sys::fd::open(rustix::fs::CWD, c"/proc/1/comm", OFlags::RDONLY, Mode::empty())
+    let length = crate::sys::fd::open(CWD, c"/proc/1/comm", OFlags::RDONLY, Mode::empty())
         .and_then(|file| rustix::io::read(file.lend(), &mut name))
         .unwrap_or(0);
     INITS.contains(&name.get(..length).unwrap_or_default())

@@ -34,8 +34,8 @@ fn clear_dumpable() -> Result<(), Errno> {
 
 #[cfg(target_os = "freebsd")]
 fn clear_dumpable() -> Result<(), Errno> {
-    use rustix::process::{DumpableBehavior, ProcSelector, getpid, set_dumpable_behavior};
-    set_dumpable_behavior(ProcSelector::Process(getpid()), DumpableBehavior::NotDumpable)
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(None, DumpableBehavior::NotDumpable)
 }
 
 /// macOS has no such attribute; the limit of 0 is all there is.

@@ -9,7 +9,7 @@ pub fn no_new_privs() -> Result<(), Errno> {
     #[cfg(target_os = "linux")]
     return rustix::thread::set_no_new_privs(true);
     #[cfg(target_os = "freebsd")]
-    return rustix::process::set_no_new_privs(rustix::process::ProcSelector::Process(rustix::process::getpid()));
+    return rustix::process::set_no_new_privs(None);
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
     return Err(Errno::NOSYS);
 }

@@ -4,9 +4,9 @@ use core::ffi::{CStr, c_char};
 
 /// The string at the start of these bytes, if there is a NUL among them.
 pub(crate) fn at_start_of(bytes: &[c_char]) -> Option<&CStr> {
-    let ends = bytes.iter().any(|&byte| byte == 0);
+    let end = bytes.iter().position(|&byte| byte == 0);
     // SAFETY: there is a NUL among the bytes.
-    ends.then(|| unsafe { CStr::from_ptr(bytes.as_ptr()) })
+    end.map(|_| unsafe { CStr::from_ptr(bytes.as_ptr()) })
 }
 
 /// A path up to its last slash, and what is behind that.

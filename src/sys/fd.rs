@@ -219,3 +219,21 @@ pub(crate) fn getdents(directory: &Fd, buffer: &mut [u8]) -> Result<usize, Errno
     }
     .map(|length| length as usize)
 }
+
+/// The numbers of open fds, as many as fit.
+#[cfg(target_vendor = "apple")]
+pub(crate) fn list_open(numbers: &mut [RawFd; 512]) -> Result<&[RawFd], Errno> {
+    const PROC_PIDLISTFDS: c_int = 1;
+    /// struct proc_fdinfo: the number, and what kind of file it is.
+    const RECORD: usize = 2;
+    let mut records = [0 as c_int; 512 * RECORD];
+    let size = size_of_val(&records) as c_int;
+    let pid = rustix::process::getpid().as_raw_pid();
+    // SAFETY: at most the size of the records is written into them.
+    let filled = unsafe { libc::proc_pidinfo(pid, PROC_PIDLISTFDS, 0, records.as_mut_ptr().cast(), size) };
+    let filled = super::errno::result(filled)? as usize / (RECORD * size_of::<c_int>());
+    for (number, record) in numbers.iter_mut().zip(records.chunks_exact(RECORD)) {
+        *number = record.first().copied().unwrap_or(-1);
+    }
+    numbers.get(..filled).ok_or(Errno::OVERFLOW)
+}

@@ -39,12 +39,14 @@ mod native {
     use crate::sys::errno;
     use libc::{RLIM_INFINITY, rlim_t, rlimit};
 
+    #[allow(clippy::unnecessary_cast, reason = "rlim_t differs between systems")]
     fn widen(limit: rlim_t) -> u64 {
         if limit == RLIM_INFINITY { u64::MAX } else { limit as u64 }
     }
 
+    #[allow(clippy::unnecessary_min_or_max, reason = "on some systems infinity is not the greatest number")]
     fn narrow(limit: u64) -> rlim_t {
-        rlim_t::try_from(limit).unwrap_or(RLIM_INFINITY).min(RLIM_INFINITY)
+        rlim_t::try_from(limit).map_or(RLIM_INFINITY, |limit| limit.min(RLIM_INFINITY))
     }
 
     pub(crate) fn get(resource: c_int) -> Result<Pair, Errno> {

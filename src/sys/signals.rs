@@ -76,17 +76,15 @@ pub(crate) enum Disposition {
 
 /// sigaction(2), with `SA_RESTART` for a handler.
 pub(crate) fn set(signal: c_int, disposition: Disposition) -> Result<(), Errno> {
-    let action = libc::sigaction {
-        sa_sigaction: match disposition {
-            Disposition::Default => libc::SIG_DFL,
-            Disposition::Ignore => libc::SIG_IGN,
-            Disposition::Handler(handler) => handler as *const () as libc::sighandler_t,
-        },
-        sa_mask: Mask::empty().0,
-        sa_flags: libc::SA_RESTART,
-        #[cfg(target_os = "linux")]
-        sa_restorer: None,
+    // SAFETY: zero is a sigaction without anything.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = match disposition {
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Ignore => libc::SIG_IGN,
+        Disposition::Handler(handler) => handler as *const () as libc::sighandler_t,
     };
+    action.sa_mask = Mask::empty().0;
+    action.sa_flags = libc::SA_RESTART;
     // SAFETY: the action is complete; that the handler may run at any moment was promised by whoever supplied it.
     result(unsafe { libc::sigaction(signal, &raw const action, core::ptr::null_mut()) }).map(drop)
 }
@@ -118,13 +116,18 @@ impl<T: Copy> Slot<T> {
         self.full.store(false, Ordering::SeqCst);
         if let Some(value) = value {
             // SAFETY: readers look only while `full` is true.
-            unsafe { (*self.value.get()).write(value) };
+            unsafe { self.value.get().write(MaybeUninit::new(value)) };
             self.full.store(true, Ordering::SeqCst);
         }
     }
 
     pub(crate) fn get(&self) -> Option<T> {
-        // SAFETY: `full` says that `set` has initialised the value.
-        self.full.load(Ordering::SeqCst).then(|| unsafe { (*self.value.get()).assume_init() })
+        if !self.full.load(Ordering::SeqCst) {
+            return None;
+        }
+        // SAFETY: `set` has finished writing, and the value is plain data.
+        let value = unsafe { self.value.get().read() };
+        // SAFETY: `full` says that `set` has initialised it.
+        Some(unsafe { value.assume_init() })
     }
 }

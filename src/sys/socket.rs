@@ -61,6 +61,7 @@ impl Control {
     }
 
     /// The fd that came, if one did.
+    #[allow(clippy::unnecessary_cast, reason = "the type of cmsg_len differs between systems")]
     fn fd(&self) -> Option<Fd> {
         // SAFETY: CMSG_LEN only computes.
         let length = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as _) } as usize;

@@ -1,25 +1,23 @@
 //! The open fds of this process, from proc_pidinfo, read into a buffer on the stack.
 
-use crate::sys::fd::{ListedFds, list_open};
 use rustix::fd::RawFd;
 use rustix::io::Errno;
 
-/// Calls `visit` with each open fd. The list has no cursor, so a full buffer is read again while that brings new fds;
-/// where more fds are kept than it holds, this way fails.
+/// Calls `visit` with each open fd. The list has no cursor: when it does not fit, it is read again while closing has
+/// made it another; where more fds are kept than fit, this way fails.
 pub(super) fn each_open_fd(visit: &mut impl FnMut(RawFd)) -> Result<(), Errno> {
-    let mut highest_seen = -1;
+    let mut highest_before = -1;
     loop {
-        let mut buffer = ListedFds::new();
-        let open = list_open(&mut buffer)?;
-        let full = open.is_full();
-        let highest = open.numbers().max().unwrap_or(-1);
-        open.numbers().for_each(&mut *visit);
-        if !full {
+        let mut buffer = [0; 512];
+        let open = crate::sys::fd::list_open(&mut buffer)?;
+        open.iter().for_each(|&fd| visit(fd));
+        if open.len() < 512 {
             return Ok(());
         }
-        if highest <= highest_seen {
+        let highest = open.iter().copied().max().unwrap_or(-1);
+        if highest <= highest_before {
             return Err(Errno::OVERFLOW);
         }
-        highest_seen = highest;
+        highest_before = highest;
     }
 }
