@@ -16,6 +16,7 @@
 //! Unsafe code lives in two rooms only: `sys`, which talks to the kernel and to libc, and `capi`, which talks to C.
 
 #![no_std]
+#![deny(missing_docs, unsafe_code)]
 
 #[cfg(feature = "capi")]
 pub mod capi;
