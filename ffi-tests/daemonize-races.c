@@ -5,12 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "probe.h"
 #include "rdaemon.h"
 #include "start.h"
 #include "tap.h"
+#include "traced.h"
 
 /* ---- one winner ---- */
 
@@ -181,4 +184,40 @@ TEST(a_start_right_after_a_failure_succeeds) {
         CHECK_INT(failed.result, -ENOENT);
         run_daemon(&good, NULL);
     }
+}
+
+/* ---- a pidfile that is replaced under the hands of a start ---- */
+
+static struct rdaemon_pidfile *held;
+
+static void tell_the_pidfile(const struct start *start) {
+    *held = start->daemon.pidfile;
+}
+
+static void replace_the_pidfile(void *context) {
+    const struct traced *traced = context;
+    unlink(traced->config.pidfile);
+    make_file("pid", "");
+}
+
+/* From the opening up to the lock; what happens later only a removal can notice. */
+TEST(a_file_that_was_replaced_before_it_was_locked_is_not_the_pidfile, .time_limit_ms = 60000) {
+    struct traced traced;
+    struct stat file;
+    held = shared_memory(sizeof *held);
+    traced_init(&traced);
+    traced.life = tell_the_pidfile;
+    int calls = traced_calls(&traced, TRACE_ORIGINAL);
+    traced.request.action = TRACE_DO;
+    traced.request.role = TRACE_ORIGINAL;
+    traced.request.deed = replace_the_pidfile;
+    for (int i = 1; i <= calls && traced.trace.acted_on != SYS_flock; i++) {
+        traced.request.index = i;
+        traced_run(&traced);
+        CHECK(traced_answered(&traced, 2000));
+        CHECK_INT(stat(traced.config.pidfile, &file), 0);
+        if (held->inode != file.st_ino)
+            FAIL("%s: another file was taken for the pidfile", traced_where(&traced));
+    }
+    CHECK_INT(traced.trace.acted_on, SYS_flock);
 }

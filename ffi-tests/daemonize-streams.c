@@ -236,7 +236,7 @@ TEST(a_relative_path_starts_at_the_callers_directory) {
 static void reads_hello(const struct start *start) {
     (void)start;
     char text[16];
-    CHECK_INT(fcntl(0, F_GETFL) & O_ACCMODE, O_RDONLY);
+    CHECK_INT(fcntl(0, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY);
     CHECK_INT(read(0, text, sizeof text), 5);
     CHECK(memcmp(text, "hello", 5) == 0);
 }
@@ -306,18 +306,31 @@ TEST(nofollow_refuses_a_symlink) {
 
 /* ---- terminals ---- */
 
+/* A session leader without a terminal gets the first one that it opens for reading. */
+static const char *lead_a_session_beside_a_terminal(void) {
+    static char name[PATH_MAX];
+    int master, slave;
+    CHECK_INT(openpty(&master, &slave, name, NULL, NULL), 0);
+    close(slave);
+    CHECK(setsid() > 0);
+    adopt_orphans();
+    return name;
+}
+
 TEST(opening_a_terminal_as_a_stream_does_not_acquire_it) {
     IN_CHILD {
-        int master, slave;
-        char name[PATH_MAX];
-        CHECK_INT(openpty(&master, &slave, name, NULL, NULL), 0);
-        close(slave);
-        CHECK(setsid() > 0); /* a session leader without a terminal: any open might give it one */
-        struct rdaemon_config config = log_to(name);
-        struct start started;
-        adopt_orphans();
-        start_well(&started, &config, NULL);
+        const char *terminal = lead_a_session_beside_a_terminal();
+        struct rdaemon_config config = log_to(terminal);
+        config.streams[0] = config.streams[1];
+        run_daemon(&config, NULL);
         CHECK_INT(stat_field(0, 7), 0);
-        lived(&started);
+    }
+}
+
+TEST(refusing_a_terminal_as_a_pidfile_does_not_acquire_it) {
+    IN_CHILD {
+        struct rdaemon_config config = {.pidfile = lead_a_session_beside_a_terminal()};
+        start_badly(&config, RDAEMON_STEP_PIDFILE_OPEN, -EINVAL);
+        CHECK_INT(stat_field(0, 7), 0);
     }
 }

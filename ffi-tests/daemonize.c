@@ -488,6 +488,23 @@ TEST(everything_is_opened_before_the_root_and_the_privileges_go) {
     CHECK_STR(file_text(log), "hello\n");
 }
 
+/* ---- again ---- */
+
+static void starts_another(const struct start *start) {
+    struct start inner;
+    pid_t session = getsid(0);
+    (void)start;
+    adopt_orphans();
+    pid_t pid = start_well(&inner, NULL, live_on);
+    CHECK(getsid(pid) != session);
+    CHECK(getsid(pid) != pid);
+    slay(&inner);
+}
+
+TEST(a_daemon_may_start_another) {
+    run_daemon(NULL, starts_another);
+}
+
 /* ---- results ---- */
 
 static void knows_itself(const struct start *start) {

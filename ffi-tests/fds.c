@@ -136,7 +136,7 @@ TEST(rule_2_1_keep_list_is_not_modified) {
 
 /* ---- many descriptors ---- */
 
-enum { KEPT = 9000, OPENED = 3 + 2 * KEPT };
+enum { KEPT = 9998, OPENED = 3 + 2 * KEPT };
 
 static void shuffle(int32_t *numbers, size_t count) {
     uint32_t random = 1;
@@ -164,7 +164,7 @@ static const char *open_many(int32_t *keep) {
     return expected;
 }
 
-static int32_t many[KEPT + 1000];
+static int32_t many[10000];
 
 TEST(rule_2_1_thousands_kept_ascending) {
     const char *expected = open_many(many);
@@ -181,9 +181,8 @@ TEST(rule_2_1_thousands_kept_shuffled) {
 
 TEST(rule_2_1_ten_thousand_kept_shuffled_with_repeats) {
     const char *expected = open_many(many);
-    memcpy(many + KEPT, many + 100, 1000 * sizeof *many);
+    memcpy(many + KEPT, many, sizeof many - KEPT * sizeof *many);
     shuffle(many, LENGTH(many));
-    CHECK_INT(LENGTH(many), 10000);
     CHECK_INT(keep_only(many, LENGTH(many)), 0);
     CHECK_STR(open_fds(0), expected);
 }
@@ -196,7 +195,7 @@ TEST(rule_2_2_thousands_kept_without_close_range) {
     CHECK_STR(open_fds(0), expected);
 }
 
-TEST(rule_2_1_keep_list_across_windows) {
+static void sweep_across_windows(void) {
     static const int32_t numbers[] = {131072, 3, 65536, 131071, 65535, 4, 65537};
     if (hard_nofile() < 140000)
         SKIP_PLATFORM("needs a limit of 140000 descriptors");
@@ -206,6 +205,15 @@ TEST(rule_2_1_keep_list_across_windows) {
             dup2(STDIN_FILENO, fd);
     CHECK_INT(keep_only(numbers, LENGTH(numbers)), 0);
     CHECK_STR(open_fds(0), "0 1 2 3 4 65535 65536 65537 131071 131072");
+}
+
+TEST(rule_2_1_keep_list_across_windows) {
+    sweep_across_windows();
+}
+
+TEST(rule_2_2_keep_list_across_windows_without_close_range) {
+    forget_close_range();
+    sweep_across_windows();
 }
 
 /* ---- limits ---- */

@@ -351,10 +351,9 @@ def python_of_pylaunchd():
 
 @case
 def a_process_forked_by_the_agent_removes_nothing(t, route):
-    fork = "        if os.fork() == 0:\n            sys.exit()\n        os.wait()\n        agent.serve()\n"
-    unremoved = ("        remove(options.remove)\n", "        if os.getpid() == owner:\n            remove(options.remove)\n")
-    agent = t.changed_agent(("        agent.serve()\n", "        owner = os.getpid()\n" + fork), unremoved)
-    t.start(agent=agent)
+    ready = "        say_ready(options)\n"
+    fork = "        if os.fork() == 0:\n            __import__('ctypes').CDLL(None).exit(0)\n        os.wait()\n"
+    t.start(agent=t.changed_agent((ready, fork + ready)))
     t.expect_answer()
     t.stop()
 
@@ -534,9 +533,9 @@ AGENTS_THAT_FAIL = {
 
 
 @case
-def the_demo_notices_an_agent_that_fails(t, route):
+def the_demo_notices_an_agent_that_fails(t):
     for complaint, mutation in AGENTS_THAT_FAIL.items():
-        expect_not_so(t, complaint, route, agent=[mutation])
+        expect_not_so(t, complaint, "--exec", agent=[mutation])
 
 
 @case
@@ -569,10 +568,10 @@ LOADERS_THAT_FAIL = {
 
 
 @case
-def the_demo_notices_a_loader_that_fails(t, route):
+def the_demo_notices_a_loader_that_fails(t):
     for complaint, script in LOADERS_THAT_FAIL.items():
         text = "#!/bin/sh\nreal=%s\nsocket=$5\npidfile=$7\n%s\n" % (PYLAUNCHD, script)
-        expect_not_so(t, complaint, route, loader=write(t.path("loader"), text, 0o755))
+        expect_not_so(t, complaint, "--exec", loader=write(t.path("loader"), text, 0o755))
 
 
 # ---- the plain daemon ----
@@ -620,7 +619,7 @@ def run_case(function, route):
                 return True
             except Exception:
                 print("# " + traceback.format_exc().replace("\n", "\n# "))
-                if os.path.exists(case.log):
+                if os.path.isfile(case.log):
                     print("# " + read(case.log).replace("\n", "\n# "))
                 return False
     finally:

@@ -62,17 +62,6 @@ void write_file(const char *path, const char *text, size_t length) {
         FAIL("%s: %s", path, strerror(errno));
 }
 
-const char *file_text(const char *path) {
-    static char text[256];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (length < 0)
-        FAIL("%s: %s", path, strerror(errno));
-    close(fd);
-    text[length] = '\0';
-    return text;
-}
-
 const char *own_line(void) {
     static char line[16];
     snprintf(line, sizeof line, "%d\n", (int)getpid());

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "rdaemon.h"
+#include "start.h"
 
 extern struct rdaemon_pidfile pidfile;
 extern struct rdaemon_status status;
@@ -43,7 +44,6 @@ void check_open_refused(const char *path, int error);
 void check_read_refused(const char *path, int error);
 
 void write_file(const char *path, const char *text, size_t length);
-const char *file_text(const char *path);
 /* What this process must have written. */
 const char *own_line(void);
 bool exists(const char *path);

@@ -20,6 +20,7 @@
 
 void start(struct start *start, const struct rdaemon_config *config,
            void (*life)(const struct start *start)) {
+    pid_t caller = getpid();
     memset(start, 0xa5, sizeof *start);
     start->result =
         QUIET(rdaemon_daemonize(config, config ? sizeof *config : 0, RDAEMON_SIZED(&start->daemon),
@@ -28,7 +29,8 @@ void start(struct start *start, const struct rdaemon_config *config,
         return;
     if (life)
         life(start);
-    _exit(EXIT_SUCCESS);
+    if (getpid() != caller)
+        _exit(EXIT_SUCCESS);
 }
 
 pid_t start_well(struct start *started, const struct rdaemon_config *config,

@@ -16,7 +16,8 @@ struct start {
 
 /*
  * Calls rdaemon_daemonize, with errno and the outputs made recognisable before and checked after.
- * The daemon runs `life` (NULL: nothing) and exits with 0, so only the original process returns.
+ * The daemon runs `life` (NULL: nothing) and exits with 0, so only the calling process returns: as
+ * the original, or, with result 0, as a daemon that did not detach.
  */
 void start(struct start *start, const struct rdaemon_config *config,
            void (*life)(const struct start *start));

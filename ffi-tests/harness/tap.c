@@ -28,6 +28,7 @@ struct results {
     atomic_int skips;
     atomic_bool platform; /* the skip is allowed even when everything is required */
     atomic_size_t length;
+    char skip_reason[256];
     char scratch[PATH_MAX];
     char log[64 * 1024];
 };
@@ -86,7 +87,7 @@ void fail(const char *file, int line, const char *format, ...) {
 void skip(bool platform, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    append_log(format, arguments);
+    vsnprintf(results->skip_reason, sizeof results->skip_reason, format, arguments);
     va_end(arguments);
     atomic_store(&results->platform, platform);
     atomic_fetch_add(&results->skips, 1);
@@ -308,30 +309,18 @@ static bool went_wrong(const struct test *test, bool in_time, int status, int st
     return wrong;
 }
 
-/* The log of a skipped case is its reason: one line, which TAP wants behind the name. */
-static const char *skip_reason(void) {
-    results->log[sizeof results->log - 1] = '\0';
-    results->log[strcspn(results->log, "\n")] = '\0';
-    return results->log[0] ? results->log : "no reason given";
-}
-
 static bool report(const struct test *test, int number, bool in_time, int status, int strays) {
     const char *all = getenv("RDAEMON_REQUIRE_ALL");
     bool require_all = all && strcmp(all, "1") == 0 && !atomic_load(&results->platform);
     bool skipped =
         atomic_load(&results->skips) > 0 || (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIP);
-    if (went_wrong(test, in_time, status, strays) || (skipped && require_all)) {
-        print_log();
-        printf("not ok %d - %s%s\n", number, test->name, skipped ? " (skipped)" : "");
-        return false;
-    }
-    if (skipped) {
-        printf("ok %d - %s # SKIP %s\n", number, test->name, skip_reason());
-        return true;
-    }
+    bool wrong = went_wrong(test, in_time, status, strays) || (skipped && require_all);
     print_log();
-    printf("ok %d - %s\n", number, test->name);
-    return true;
+    printf("%s %d - %s", wrong ? "not ok" : "ok", number, test->name);
+    if (skipped)
+        printf(wrong ? " (skipped: %s)" : " # SKIP %s", results->skip_reason);
+    putchar('\n');
+    return !wrong;
 }
 
 static bool run_test(const struct test *test, int number) {

@@ -9,7 +9,7 @@
  *     }
  *
  * Write no main() and no list of cases: TEST registers itself. A case passes when it made at least
- * one check, no check failed in any process of the case, it ended by returning, and it left no
+ * one check, no check failed in any process of the case, it ended with status 0, and it left no
  * living process behind.
  *
  * A failed check ends the process it failed in. Results live in memory shared by the runner and

@@ -161,6 +161,7 @@ static bool act(struct tracer *t, struct known *k, long number) {
     const struct trace_request *request = t->request;
     t->result->acted = true;
     t->result->acted_on = number;
+    ptrace(PTRACE_GETSIGMASK, k->pid, sizeof t->result->blocked, &t->result->blocked);
     clock_gettime(CLOCK_MONOTONIC, &t->acted_at);
     const struct trace_process *intermediate = &t->result->of[TRACE_INTERMEDIATE];
     if (request->orphan && intermediate->pid > 0 && !intermediate->ended)
@@ -173,6 +174,9 @@ static bool act(struct tracer *t, struct known *k, long number) {
         k->failing = number >= 0;
         if (k->failing)
             skip_call(k->pid);
+        return true;
+    case TRACE_DO:
+        request->deed(request->context);
         return true;
     case TRACE_FREEZE: {
         const struct trace_process *original = &t->result->of[TRACE_ORIGINAL];

@@ -21,7 +21,8 @@ enum trace_action {
     TRACE_WATCH,  /* change nothing */
     TRACE_SIGNAL, /* send signal `value` while the process is stopped at the entry of the call */
     TRACE_ERROR,  /* skip the call, which then fails with errno `value` */
-    TRACE_FREEZE  /* hold the process in the stop until the original has returned or ended */
+    TRACE_FREEZE, /* hold the process in the stop until the original has returned or ended */
+    TRACE_DO      /* run `deed` in the tracer meanwhile */
 };
 
 struct trace_request {
@@ -32,6 +33,7 @@ struct trace_request {
     int index; /* 0 is the process' birth (for the original: trace_enter), n its n-th system call
                   from there */
     int value;
+    void (*deed)(void *context);
     bool orphan; /* kill the intermediate at the same moment */
 };
 
@@ -51,6 +53,7 @@ struct trace_result {
     struct trace_process of[TRACE_ROLES]; /* TRACE_OTHER: the latest of them */
     bool acted;                           /* the requested point was reached */
     long acted_on;                        /* the number of the system call there, -1 at a birth */
+    uint64_t blocked;                     /* the signal mask there, signal 1 in bit 0 */
     bool hung;                            /* the time limit ran out; everything was killed */
     double answered_ms; /* from the action to the original's trace_return or end */
 };

@@ -14,6 +14,8 @@ enum { NOT_YET = 1 << 30, LIMIT_MS = 5000 };
 
 static const char *const role_names[] = {"original", "intermediate", "daemon", "other"};
 
+static struct start *original;
+
 static void body(void *context) {
     struct traced *traced = context;
     static struct snapshot before;
@@ -33,11 +35,22 @@ static void body(void *context) {
     _exit(EXIT_SUCCESS);
 }
 
+enum { SURVIVED_A_FAILURE = 7 };
+
+/* The default life: until the original has returned. By then a daemon that failed must be dead. */
+static void outlast_the_call(const struct start *here) {
+    (void)here;
+    while (*(volatile int *)&original->result == NOT_YET)
+        usleep(200);
+    _exit(original->result > 0 ? EXIT_SUCCESS : SURVIVED_A_FAILURE);
+}
+
 void traced_init(struct traced *traced) {
     static const struct rdaemon_limit limit = {
         .resource = RLIMIT_CPU, .soft = 1000, .hard = RDAEMON_UNLIMITED};
     memset(traced, 0, sizeof *traced);
-    traced->original = shared_memory(sizeof *traced->original);
+    traced->original = original = shared_memory(sizeof *traced->original);
+    traced->life = outlast_the_call;
     traced->changed = shared_memory(sizeof *traced->changed);
     traced->request = (struct trace_request){.body = body, .context = traced};
     traced->config = (struct rdaemon_config){
@@ -95,16 +108,17 @@ static void nothing_is_left(const struct traced *traced) {
 }
 
 bool traced_answered(const struct traced *traced, double limit_ms) {
-    const struct trace_process *original = &traced->trace.of[TRACE_ORIGINAL];
+    const struct trace_process *caller = &traced->trace.of[TRACE_ORIGINAL];
+    const struct trace_process *daemon = &traced->trace.of[TRACE_DAEMON];
     const struct start *start = traced->original;
     if (traced->trace.hung)
         FAIL("%s: something hung", traced_where(traced));
-    if (!original->returned || start->result == NOT_YET || original->wait_status != 0)
+    if (!caller->returned || start->result == NOT_YET || caller->wait_status != 0)
         FAIL("%s: the original did not return", traced_where(traced));
     if (traced->trace.answered_ms > limit_ms)
         FAIL("%s: answered after %.0f ms", traced_where(traced), traced->trace.answered_ms);
     if (start->result > 0) {
-        CHECK_INT(start->result, traced->trace.of[TRACE_DAEMON].pid);
+        CHECK_INT(start->result, daemon->pid);
         return true;
     }
     if (start->status.step < RDAEMON_STEP_CONFIG || start->status.step > RDAEMON_STEP_SIGNAL_MASK)
@@ -112,6 +126,9 @@ bool traced_answered(const struct traced *traced, double limit_ms) {
     CHECK_INT(start->status.error, start->result);
     if (*traced->changed)
         FAIL("%s: the original has changed", traced_where(traced));
+    if (daemon->ended && WIFEXITED(daemon->wait_status) &&
+        WEXITSTATUS(daemon->wait_status) == SURVIVED_A_FAILURE)
+        FAIL("%s: the daemon lived on after the failure", traced_where(traced));
     nothing_is_left(traced);
     return false;
 }

@@ -11,8 +11,8 @@
 
 struct traced {
     struct trace_request request;
-    struct rdaemon_config config; /* set by traced_init, may be changed */
-    void (*life)(const struct start *start);
+    struct rdaemon_config config;            /* set by traced_init, may be changed */
+    void (*life)(const struct start *start); /* set to one that lasts until the call returns */
     struct start *original; /* what the call said in the original; result 1 << 30 until it has */
     bool compare;           /* look at the original before and after, which takes its time */
     bool *changed;          /* after a failure the original was not what it had been */
@@ -31,9 +31,9 @@ int traced_calls(struct traced *traced, enum trace_role role);
 /* "daemon, call 7 (close_range)": where the action was, for messages. */
 const char *traced_where(const struct traced *traced);
 
-/* Checks that the original has returned, in time, either with success, in which case the daemon had
- * reported, or with a step and an error; and that after a failure nothing is left. Returns whether
- * it was a success. */
+/* Checks that the original has returned, in time, either with success or with a step and an error;
+ * and that after a failure nothing is left, no living daemon either. Returns whether it was a
+ * success. */
 bool traced_answered(const struct traced *traced, double limit_ms);
 
 #endif
