@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "probe.h"
+#include "sandbox.h"
 #include "tap.h"
 
 enum { NOT_YET = 1 << 30, LIMIT_MS = 5000 };
@@ -57,9 +58,9 @@ void traced_init(struct traced *traced) {
         .flags = RDAEMON_SET_NO_NEW_PRIVS,
         .umask = 022,
         .working_directory = scratch(),
-        .pidfile = scratch_path("pid"),
+        .pidfile = strdup(scratch_path("pid")), /* to stay valid for more than a few calls */
         .streams = {{0},
-                    {.action = RDAEMON_STREAM_FILE, .path = scratch_path("log")},
+                    {.action = RDAEMON_STREAM_FILE, .path = strdup(scratch_path("log"))},
                     {.action = RDAEMON_STREAM_SAME_AS_STDOUT}},
         .limits = &limit,
         .limits_len = 1,
@@ -67,7 +68,8 @@ void traced_init(struct traced *traced) {
     if (geteuid() == 0) {
         traced->config.identity.flags =
             RDAEMON_IDENTITY_UID | RDAEMON_IDENTITY_GID | RDAEMON_IDENTITY_GROUPS;
-        traced->config.identity.uid = traced->config.identity.gid = 12345;
+        traced->config.identity.uid = TEST_UID;
+        traced->config.identity.gid = TEST_GID;
     }
 }
 
