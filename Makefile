@@ -62,10 +62,10 @@ uninstall:
 
 .PHONY: examples demo
 examples: librdaemon.a
-	$(MAKE) -C examples
+	@$(MAKE) --no-print-directory -C examples
 
 demo: librdaemon.a
-	$(MAKE) -C examples demo
+	@$(MAKE) --no-print-directory -C examples demo
 
 .PHONY: check check-rust check-ffi check-symbols
 check: check-header check-symbols check-rust check-ffi
@@ -74,7 +74,7 @@ check-rust:
 	$(CARGO) test --locked --all-features
 
 check-ffi: librdaemon.a examples
-	$(MAKE) -C ffi-tests check
+	@$(MAKE) --no-print-directory -C ffi-tests check
 
 check-symbols: librdaemon.a target/proof/rdaemon.o
 	ffi-tests/check-symbols librdaemon.a target/proof/rdaemon.o

@@ -348,10 +348,9 @@ TEST(a_missing_or_superfluous_handler_is_refused) {
         .signal = SIGHUP, .action = RDAEMON_SIGNAL_IGNORE, .handler = some_handler});
 }
 
-TEST(terminate_needs_a_pidfile) {
+TEST(terminate_needs_no_pidfile) {
     struct rdaemon_signal_action map = {.signal = SIGTERM, .action = RDAEMON_SIGNAL_TERMINATE};
-    refused((struct rdaemon_config){.signal_map = &map, .signal_map_len = 1}, -EINVAL,
-            RDAEMON_STEP_SET_SIGNALS);
+    accepted((struct rdaemon_config){.signal_map = &map, .signal_map_len = 1});
     accepted((struct rdaemon_config){.signal_map = &map, .signal_map_len = 1, .pidfile = "/run/x"});
 }
 

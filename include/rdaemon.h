@@ -72,9 +72,6 @@
 /// The version as one number, for comparisons: MAJOR * 1000000 + MINOR * 1000 + PATCH.
 #define RDAEMON_VERSION_NUMBER 1000
 
-/// No limit.
-#define Limit_UNLIMITED UINT64_MAX
-
 /// The steps of the operations, in the order in which daemonize takes them. The numbers never change; later versions
 /// add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
 enum rdaemon_step {

@@ -87,20 +87,14 @@ pub(crate) enum Event {
 /// Waits for the next record. The pidfd ends the wait although another process has inherited the writer's end.
 pub(crate) fn next(reader: BorrowedFd<'_>, pidfd: Option<BorrowedFd<'_>>, deadline: Deadline) -> Result<Event, Errno> {
     loop {
-        let mut fds = [
-            PollFd::from_borrowed_fd(reader, PollFlags::IN),
-            PollFd::from_borrowed_fd(pidfd.unwrap_or(reader), PollFlags::IN),
-        ];
-        match poll(&mut fds, deadline.remaining().as_ref()) {
-            Ok(0) => return Ok(Event::TimedOut),
-            // Whichever of the two it was: what has arrived comes first.
-            Ok(_) => match receive(reader) {
-                Err(Errno::AGAIN) if pidfd.is_some() && !fds[1].revents().is_empty() => return Ok(Event::Ended),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                result => return result,
-            },
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+        if !wait_readable([reader, pidfd.unwrap_or(reader)], deadline)? {
+            return Ok(Event::TimedOut);
+        }
+        match receive(reader) {
+            // It was the pidfd then; what the process had sent before would be here.
+            Err(Errno::AGAIN) if pidfd.is_some() => return Ok(Event::Ended),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
         }
     }
 }
@@ -116,17 +110,13 @@ pub(crate) fn receive(reader: BorrowedFd<'_>) -> Result<Event, Errno> {
     }
 }
 
-/// Whether the fd became readable, or ended, before the deadline.
-pub(crate) fn wait_readable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<bool, Errno> {
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    retry(|| poll(&mut fds, deadline.remaining().as_ref())).map(|ready| ready > 0)
-}
-
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+/// Whether one of the fds became readable, or ended, before the deadline.
+pub(crate) fn wait_readable([a, b]: [BorrowedFd<'_>; 2], deadline: Deadline) -> Result<bool, Errno> {
+    let mut fds = [PollFd::from_borrowed_fd(a, PollFlags::IN), PollFd::from_borrowed_fd(b, PollFlags::IN)];
     loop {
-        match call() {
+        match poll(&mut fds, deadline.remaining().as_ref()) {
             Err(Errno::INTR) => {}
-            result => return result,
+            result => return result.map(|ready| ready > 0),
         }
     }
 }

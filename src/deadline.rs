@@ -13,6 +13,11 @@ pub(crate) struct Deadline(Option<u64>);
 impl Deadline {
     pub(crate) const NEVER: Deadline = Deadline(None);
 
+    #[inline(never)]
+    pub(crate) fn milliseconds(limit: u64) -> Deadline {
+        Deadline(Some(monotonic_nanoseconds().saturating_add(limit * 1_000_000)))
+    }
+
     pub(crate) fn after(limit: Option<Duration>) -> Deadline {
         let nanoseconds =
             |limit: Duration| limit.as_secs().saturating_mul(SECOND).saturating_add(u64::from(limit.subsec_nanos()));

@@ -17,7 +17,6 @@ use crate::error::{Error, Step};
 use crate::sys::cstr::{at_start_of, split_path};
 use crate::sys::fd::{self, Fd};
 use core::ffi::{CStr, c_char};
-use core::time::Duration;
 use rustix::fd::{BorrowedFd, RawFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -121,8 +120,8 @@ pub fn open(path: &CStr, options: &Options) -> Result<Pidfile, Error> {
 pub fn read(path: &CStr) -> Result<Reading, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match fd::open(CWD, path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(Reading { state: State::Free, written: 0 }),
-        result => result?,
+        Err(Errno::NOENT) if !path.is_empty() => return Ok(Reading { state: State::Free, written: 0 }),
+        result => result.map_err(unless_socket)?,
     };
     regular(&file)?;
     let written = number(file.lend())?;
@@ -186,10 +185,11 @@ impl Pidfile {
         self.unlink()
     }
 
-    /// Closes the file and its directory. The lock goes with the last copy of the file's fd.
+    /// Closes the file and its directory, where they are open. The lock goes with the last copy of the file's fd.
     pub fn close(self) -> Result<(), Errno> {
-        let result = fd::close(self.fd);
-        fd::close(self.directory).and(result)
+        let close = |fd| if fd < 0 { Ok(()) } else { fd::close(fd) };
+        let result = close(self.fd);
+        close(self.directory).and(result)
     }
 
     /// Leaves no trace of a start that failed: called by the process that opened the file.
@@ -260,35 +260,47 @@ fn open_directory(path: &CStr) -> Result<(Fd, &CStr), Errno> {
 /// `EEXIST` when the lock is taken, and by whom, if that is known.
 fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pidfile, Errno> {
     let (directory, name) = open_directory(path)?;
-    let patience = Deadline::after(Some(Duration::from_millis(100)));
+    let (mut patience, limit) = (Deadline::milliseconds(100), Deadline::milliseconds(1000));
+    let mut created = false;
     loop {
-        let (file, created) = open_or_create(directory.lend(), name)?;
-        let stat = regular(&file)?;
+        let (file, is_new) = open_or_create(directory.lend(), name)?;
+        created |= is_new;
         match rustix::fs::flock(file.lend(), FlockOperation::NonBlockingLockExclusive) {
-            // A file that was replaced between open and lock is not the pidfile.
-            Ok(()) if is_there(directory.lend(), name, identity(&stat))? => {
-                return Pidfile::new(file, created, directory, name, &stat, options);
-            }
-            Ok(()) | Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) => {
                 *holder = process_lock_holder(file.lend())?.unwrap_or(0);
                 if *holder != 0 {
                     return Err(Errno::EXIST);
                 }
+                // Readers share the lock for an instant each; with nothing but readers there is no need to give up.
+                if rustix::fs::flock(file.lend(), FlockOperation::NonBlockingLockShared).is_ok() {
+                    patience = Deadline::milliseconds(100).earlier(limit);
+                }
+                drop(file);
                 pause();
             }
-            Err(errno) => {
-                // No file here can be locked, so nobody else can have locked this one.
-                if created {
-                    let _ = rustix::fs::unlinkat(directory.lend(), name, AtFlags::empty());
+            Err(Errno::INTR) => {}
+            // Locked, or not to be locked by anybody: a new file is this process's to remove.
+            locked => match locked.and_then(|()| is_pidfile(&file, directory.lend(), name)) {
+                Ok(Some(stat)) => return Pidfile::new(file, created, directory, name, &stat, options),
+                Ok(None) => {}
+                Err(errno) => {
+                    if created {
+                        let _ = rustix::fs::unlinkat(directory.lend(), name, AtFlags::empty());
+                    }
+                    return Err(errno);
                 }
-                return Err(errno);
-            }
+            },
         }
         if patience.has_passed() {
             return Err(Errno::EXIST);
         }
     }
+}
+
+/// A file that was replaced between open and lock is not the pidfile.
+fn is_pidfile(file: &Fd, directory: BorrowedFd<'_>, name: &CStr) -> Result<Option<Stat>, Errno> {
+    let stat = regular(file)?;
+    Ok(if is_there(directory, name, identity(&stat))? { Some(stat) } else { None })
 }
 
 fn pause() {
@@ -302,7 +314,7 @@ fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, bool), 
     for _ in 0..8 {
         match fd::open(directory, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => {}
-            result => return result.map(|file| (file, false)),
+            result => return result.map(|file| (file, false)).map_err(unless_socket),
         }
         match fd::open(directory, name, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
             Err(Errno::EXIST) => {}
@@ -310,6 +322,11 @@ fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, bool), 
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// What open(2) says of a socket, as of any other file that is not regular.
+fn unless_socket(errno: Errno) -> Errno {
+    if errno == Errno::NXIO { Errno::INVAL } else { errno }
 }
 
 fn regular(file: &Fd) -> Result<Stat, Errno> {
@@ -326,6 +343,7 @@ fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
 
+#[inline(never)]
 fn is_there(directory: BorrowedFd<'_>, name: &CStr, file: (u64, u64)) -> Result<bool, Errno> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(identity(&stat) == file),
@@ -412,6 +430,10 @@ fn number(file: BorrowedFd<'_>) -> Result<i32, Errno> {
     if content.is_empty() {
         return Ok(0);
     }
-    let number = crate::decimal::parse(line).and_then(|number| i32::try_from(number).ok());
+    // A line that fills the buffer may go on.
+    let number = Some(line)
+        .filter(|line| line.len() < buffer.len())
+        .and_then(crate::decimal::parse)
+        .and_then(|number| i32::try_from(number).ok());
     number.filter(|&number| number > 0).ok_or(Errno::BADMSG)
 }

@@ -37,7 +37,8 @@ static const char usage[] =
 #ifdef PYLAUNCHD_EMBED
     "  --embed             run the agent inside this process (the default)\n"
 #endif
-    "  --exec              let Python take the place of this process\n";
+    "  --exec              let Python take the place of this process\n"
+    "  --help              print this\n";
 
 /* Paths are absolute, because the daemon has another working directory. */
 struct options {
@@ -93,14 +94,14 @@ static void remember_loader(struct options *options, const char *name) {
         snprintf(options->loader, sizeof options->loader, "%s", name);
 }
 
-static void explain_and_exit(void) {
-    fputs(usage, stderr);
-    exit(EXIT_FAILURE);
+static void explain_and_exit(FILE *stream, int status) {
+    fputs(usage, stream);
+    exit(status);
 }
 
 static void check_options(struct options *options) {
     if (!*options->socket || !*options->authkey_file)
-        explain_and_exit();
+        explain_and_exit(stderr, EXIT_FAILURE);
     if (!*options->pidfile &&
         snprintf(options->pidfile, PATH_MAX, "%s.pid", options->socket) >= PATH_MAX)
         refuse(options->socket, ENAMETOOLONG);
@@ -121,6 +122,7 @@ static void read_options(struct options *options, int argc, char **argv) {
         {"python", required_argument, NULL, 'y'},
         {"foreground", no_argument, NULL, 'f'},
         {"exec", no_argument, NULL, 'x'},
+        {"help", no_argument, NULL, 'h'},
 #ifdef PYLAUNCHD_EMBED
         {"embed", no_argument, NULL, 'e'},
 #endif
@@ -161,12 +163,15 @@ static void read_options(struct options *options, int argc, char **argv) {
         case 'x':
             options->embed = 0;
             break;
+        case 'h':
+            explain_and_exit(stdout, EXIT_SUCCESS);
+            break;
         default:
-            explain_and_exit();
+            explain_and_exit(stderr, EXIT_FAILURE);
         }
     }
     if (optind < argc)
-        explain_and_exit();
+        explain_and_exit(stderr, EXIT_FAILURE);
     check_options(options);
 }
 

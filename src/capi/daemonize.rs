@@ -6,6 +6,7 @@ use crate::daemon::{self, Config, Daemonized, Detach, Flags, StartedBy, Stream};
 use crate::error::{Error, Step};
 use crate::sys::fd::{self, Fd};
 use core::ffi::{c_char, c_int};
+use core::mem::offset_of;
 use core::time::Duration;
 use rustix::fd::{IntoRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -324,7 +325,8 @@ impl rdaemon_daemon {
             Daemonized::Original { pid, pidfd, channel } => {
                 (daemon.pid, daemon.detached, daemon.ready_fd) = (pid, 1, number(channel));
                 // Nobody could close a pidfd that nobody is told of.
-                daemon.pidfd = number(pidfd.filter(|_| !to.is_null()));
+                let is_told = !to.is_null() && size >= offset_of!(rdaemon_daemon, ready_fd);
+                daemon.pidfd = number(pidfd.filter(|_| is_told));
             }
             Daemonized::Daemon(own) => {
                 let pid = rustix::process::getpid().as_raw_pid();

@@ -297,7 +297,8 @@ pub unsafe extern "C" fn rdaemon_set_signals(
     pidfile_size: usize,
 ) -> c_int {
     answer(|| {
-        let pidfile = if pidfile.is_null() { None } else { Some(Pidfile::from(sized_in(pidfile, pidfile_size)?)) };
+        let given = Pidfile::from(sized_in(pidfile, pidfile_size)?);
+        let pidfile = if pidfile.is_null() { None } else { Some(given) };
         let map = SignalMap::new(map, map_len)?;
         // SAFETY: the C caller promises that the handlers are async-signal-safe.
         unsafe { step::set_signals(map.items(), pidfile.as_ref()) }.map(|()| 0)

@@ -6,8 +6,7 @@ use crate::error::{At, Error, Step};
 use crate::step::fork::{End, Intermediate};
 use crate::sys;
 use crate::sys::fd::Fd;
-use crate::sys::progress::Progress;
-use core::time::Duration;
+use crate::sys::progress::{Progress, Verdict};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
@@ -41,7 +40,11 @@ pub(super) fn await_daemon(
         }
         patience = deadline;
     };
-    let signal = child.or_else(|| late_child(reader)).and_then(|child| bury(child, reader, failure.errno));
+    // A daemon that is not known yet, as the intermediate was killed too early to tell, learns it from this; one that has
+    // decided to live before is known, and killed.
+    progress.decide(Verdict::GivenUp);
+    let child = child.or_else(|| late_child(reader)).unwrap_or_else(|| unreported(progress.pid(), reader));
+    let signal = bury(child, reader, failure.errno);
     Err(match (failure.errno, signal) {
         (Errno::SRCH, Some(signal)) => Error::killed(failure.step, signal),
         _ => failure,
@@ -58,36 +61,40 @@ fn late_child(reader: &Fd) -> Option<Child> {
     }
 }
 
-/// The intermediate was killed before it could send a pidfd; the daemon has told its pid itself.
+/// The intermediate was killed before it could send a pidfd; the daemon has told its pid itself, if there is one.
 fn found(pid: i32) -> Child {
     Child { pid, pidfd: sys::fd::pidfd_open(pid).ok() }
 }
 
+/// The same, of a daemon that has told nothing. The pid is surely its own only while it has its end of the channel open.
+fn unreported(pid: i32, reader: &Fd) -> Child {
+    let Child { pid, pidfd } = found(pid);
+    let lives = channel::wait_readable([reader.lend(); 2], Deadline::milliseconds(0)) == Ok(false);
+    Child { pid, pidfd: pidfd.filter(|_| lives) }
+}
+
 /// No word from the daemon, or not in time: the step it had reached is in the memory it shares.
 fn lost(progress: &Progress, end: End, errno: Errno) -> Error {
-    match Step::from_number(progress.get()) {
+    match Step::from_number(progress.step()) {
         Some(Step::None) | None if errno == Errno::SRCH => end.as_error(),
         Some(Step::None) | None => Error::new(Step::DoubleFork, errno),
         Some(step) => Error::new(step, errno),
     }
 }
 
-/// Waits until a daemon that failed has ended, so that its locks have gone with it; kills it if it took too long.
-/// Answers the signal that ended it, if the daemon is this process's to wait for (a subreaper's).
+/// Makes sure that a daemon that failed, or took too long, ends, and that its locks go with it. Answers the signal that
+/// ended it, if the daemon is this process's to wait for (a subreaper's).
 fn bury(child: Child, reader: &Fd, errno: Errno) -> Option<i32> {
     let pid = Pid::from_raw(child.pid)?;
-    if errno == Errno::TIMEDOUT {
-        let _ = match &child.pidfd {
-            Some(pidfd) => kill_by_pidfd(pidfd),
-            None => rustix::process::kill_process(pid, Signal::KILL),
-        };
-    }
-    // Only a daemon in an uninterruptible sleep takes longer.
-    let patience = Deadline::after(Some(Duration::from_secs(1)));
     let _ = match &child.pidfd {
-        Some(pidfd) => channel::wait_readable(pidfd.lend(), patience),
-        None => channel::wait_readable(reader.lend(), patience),
+        Some(pidfd) => kill_by_pidfd(pidfd),
+        // Without a pidfd only one that surely lives.
+        None if errno == Errno::TIMEDOUT => rustix::process::kill_process(pid, Signal::KILL),
+        None => Ok(()),
     };
+    // Only a daemon in an uninterruptible sleep takes longer.
+    let patience = Deadline::milliseconds(1000);
+    let _ = channel::wait_readable([child.pidfd.as_ref().unwrap_or(reader).lend(); 2], patience);
     waitpid(Some(pid), WaitOptions::NOHANG).ok()??.1.terminating_signal()
 }
 

@@ -66,16 +66,22 @@ fn require(condition: bool, subject: Step) -> Result<(), Error> {
 }
 
 fn flags(config: &Config<'_>) -> Result<(), Error> {
-    let unknown = config.flags.bits() & !Flags::all().bits() != 0;
-    let contradictory = [
-        (config.flags.contains(Flags::KEEP_CWD), config.working_directory.is_some(), Step::Chdir),
-        (config.flags.contains(Flags::KEEP_UMASK), config.umask.is_some(), Step::Umask),
-        (config.flags.contains(Flags::KEEP_CORE), config.flags.contains(Flags::UNDUMPABLE), Step::PreventCore),
-        (config.flags.contains(Flags::KEEP_SIGNALS), config.signal_map.is_some(), Step::SetSignals),
-        (config.flags.contains(Flags::KEEP_CWD), config.chroot_directory.is_some(), Step::Chroot),
+    const KEPT: [(Flags, Step); 4] = [
+        (Flags::KEEP_CWD, Step::Chdir),
+        (Flags::KEEP_UMASK, Step::Umask),
+        (Flags::KEEP_CORE, Step::PreventCore),
+        (Flags::KEEP_SIGNALS, Step::SetSignals),
     ];
-    require(!unknown, Step::Config)?;
-    contradictory.iter().try_for_each(|&(keep, change, subject)| require(!(keep && change), subject))
+    let mut changed = Flags::empty();
+    changed.set(Flags::KEEP_CWD, config.working_directory.is_some());
+    changed.set(Flags::KEEP_UMASK, config.umask.is_some());
+    changed.set(Flags::KEEP_CORE, config.flags.contains(Flags::UNDUMPABLE));
+    changed.set(Flags::KEEP_SIGNALS, config.signal_map.is_some());
+    let contradiction = config.flags & changed;
+    require(config.flags.bits() & !Flags::all().bits() == 0, Step::Config)?;
+    // The old working directory is outside of a new root.
+    require(!(config.flags.contains(Flags::KEEP_CWD) && config.chroot_directory.is_some()), Step::Chroot)?;
+    KEPT.iter().try_for_each(|&(kept, subject)| require(!contradiction.contains(kept), subject))
 }
 
 fn paths(config: &Config<'_>) -> Result<(), Error> {

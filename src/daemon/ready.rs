@@ -32,7 +32,11 @@ pub fn wait_ready(
     let failed = |errno| Err(errno).at(Step::Ready);
     match channel::next(channel, pidfd, Deadline::after(limit)).at(Step::Ready)? {
         Event::Record(record, _) => record.error().map_or(Ok(()), Err),
-        Event::Ended => failed(Errno::SRCH),
+        Event::Ended => {
+            // The channel closes an instant before the process has ended, and what it holds with it.
+            let _ = pidfd.map(|pidfd| channel::wait_readable([pidfd; 2], Deadline::milliseconds(100)));
+            failed(Errno::SRCH)
+        }
         Event::TimedOut => failed(Errno::TIMEDOUT),
     }
 }

@@ -6,10 +6,11 @@ use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
 use crate::pidfile::{self, Pidfile};
 use crate::step::fork::{Half, fork_twice};
+use crate::step::stdio::OpenedStdio;
 use crate::step::{self, Identity, Source};
 use crate::sys::fd::{self, Fd};
 use crate::sys::process::exit;
-use crate::sys::progress::Progress;
+use crate::sys::progress::{Progress, Verdict};
 use crate::sys::signals::Mask;
 use core::ffi::CStr;
 use rustix::fd::{AsRawFd, OwnedFd, RawFd};
@@ -97,13 +98,16 @@ impl<'p> Plan<'p> {
 
     /// Returns only if every step has succeeded, and the original process knows it or has gone.
     fn run_in_daemon(&self, opened: &mut Opened<'_>, writer: &Fd, progress: Progress) {
+        let pid = getpid().as_raw_pid();
+        progress.set_pid(pid);
         let record = match self.become_daemon(opened, Some(&progress)) {
-            Ok(()) => Record::success(Step::Report, getpid().as_raw_pid()),
+            Ok(()) => Record::success(Step::Report, pid),
             Err(error) => Record::failure(error),
         };
-        progress.set(Step::Report as i32);
+        progress.reach(Step::Report as i32);
+        let lives = record.error().is_none() && progress.decide(Verdict::Lives);
         match channel::send(writer.lend(), record, None) {
-            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) if record.error().is_none() => {}
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) if lives => {}
             // Nothing of the caller's runs: no atexit handler, no flush. The original process cleans up.
             _ => exit(1),
         }
@@ -113,7 +117,7 @@ impl<'p> Plan<'p> {
     fn become_daemon(&self, opened: &mut Opened<'_>, progress: Option<&Progress>) -> Result<(), Error> {
         for (step, act) in Self::STEPS {
             if let Some(progress) = progress {
-                progress.set(step as i32);
+                progress.reach(step as i32);
             }
             act(self, opened).map_err(|errno| opened.explain(step, errno))?;
         }
@@ -218,25 +222,6 @@ impl<'p> Plan<'p> {
     }
 }
 
-/// The standard streams that were closed, and are open for as long as this lives.
-struct OpenedStdio([bool; 3]);
-
-impl OpenedStdio {
-    fn keep(mut self) {
-        self.0 = [false; 3];
-    }
-}
-
-impl Drop for OpenedStdio {
-    fn drop(&mut self) {
-        for (target, opened) in (0..).zip(self.0) {
-            if opened {
-                fd::Act::Close.on(target);
-            }
-        }
-    }
-}
-
 /// What the original process opened for the daemon. Dropping it undoes the opening.
 struct Opened<'a> {
     null: Option<Fd>,
@@ -268,21 +253,14 @@ impl<'p> Opened<'p> {
         Ok(opened)
     }
 
-    /// The fds that a sweep must spare, in ascending order; -1 where there is none.
+    /// The fds that a sweep must spare, -1 where there is none: in the order in which they were opened, which is
+    /// mostly the ascending one that a sweep likes best.
     fn numbers(&self, given: [RawFd; 3]) -> [RawFd; 10] {
+        let [input, output, error] = given;
         let null = self.null.as_ref().map_or(-1, Fd::number);
-        let [a, b, c] = self.files.each_ref().map(|file| file.as_ref().map_or(-1, |file| file.fd.number()));
-        let [d, e, f] = given;
         let (pidfile, directory) = self.pidfile.as_ref().map_or((-1, -1), |pidfile| (pidfile.fd, pidfile.directory));
-        let mut all = [self.writer, null, a, b, c, d, e, f, pidfile, directory];
-        for end in (1..all.len()).rev() {
-            for i in 0..end {
-                if all[i] > all[i + 1] {
-                    all.swap(i, i + 1);
-                }
-            }
-        }
-        all
+        let [a, b, c] = self.files.each_ref().map(|file| file.as_ref().map_or(-1, |file| file.fd.number()));
+        [input, output, error, null, directory, pidfile, a, b, c, self.writer]
     }
 
     fn sources<'a>(&'a self, streams: &[Stream<'a>; 3]) -> Result<[Source<'a>; 3], Errno> {
@@ -346,29 +324,32 @@ fn open_file<'a>(target: RawFd, stream: &Stream<'a>) -> Result<Option<StreamFile
         return Ok(None);
     };
     // O_NONBLOCK while opening: a FIFO that nobody reads is an error, not a hang.
-    let flags = *flags | OFlags::NONBLOCK;
-    if target == 0 {
-        let fd = fd::open(CWD, path, flags | OFlags::RDONLY, Mode::empty())?;
-        blocking(&fd)?;
-        return Ok(Some(StreamFile { fd, created: None }));
-    }
-    let flags = flags | OFlags::WRONLY | OFlags::APPEND;
-    let flags = flags | OFlags::CREATE;
-    let mode = mode.unwrap_or(Mode::from_raw_mode(0o640));
-    let file = match fd::open(CWD, path, flags | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
-        Ok(fd) => StreamFile { fd, created: Some(path) },
-        // Also a symlink whose target is yet to be made.
-        Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
-            StreamFile { fd: fd::open(CWD, path, flags, mode)?, created: None }
-        }
-        Err(errno) => return Err(errno),
+    let open = |flags, mode| fd::open(CWD, path, flags | OFlags::NONBLOCK, mode);
+    let (file, flags) = if target == 0 {
+        (StreamFile { fd: open(*flags, Mode::empty())?, created: None }, *flags)
+    } else {
+        let flags = *flags | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+        let mode = mode.unwrap_or(Mode::from_raw_mode(0o640));
+        (open_output(path, flags, mode, &open)?, flags)
     };
-    let set_mode = file.created.map_or(Ok(()), |_| rustix::fs::fchmod(file.fd.lend(), mode));
-    set_mode.and_then(|()| blocking(&file.fd)).inspect_err(|_| file.abandon())?;
+    rustix::fs::fcntl_setfl(file.fd.lend(), flags).inspect_err(|_| file.abandon())?;
     Ok(Some(file))
 }
 
-fn blocking(file: &Fd) -> Result<(), Errno> {
-    let flags = rustix::fs::fcntl_getfl(file.lend())?;
-    rustix::fs::fcntl_setfl(file.lend(), flags - OFlags::NONBLOCK)
+fn open_output<'a>(
+    path: &'a CStr,
+    flags: OFlags,
+    mode: Mode,
+    open: &dyn Fn(OFlags, Mode) -> Result<Fd, Errno>,
+) -> Result<StreamFile<'a>, Errno> {
+    match open(flags | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => {
+            let file = StreamFile { fd, created: Some(path) };
+            rustix::fs::fchmod(file.fd.lend(), mode).inspect_err(|_| file.abandon())?;
+            Ok(file)
+        }
+        // Also a symlink whose target is yet to be made.
+        Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => Ok(StreamFile { fd: open(flags, mode)?, created: None }),
+        Err(errno) => Err(errno),
+    }
 }

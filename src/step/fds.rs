@@ -37,11 +37,17 @@ pub(crate) fn sweep(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Er
 }
 
 fn by_range(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Errno> {
-    if keep.iter().all(|list| list.iter().zip(list.iter().skip(1)).all(|(fd, next)| fd <= next)) {
+    if keep.into_iter().all(is_ascending) {
         each_gap(lowest, &mut Merged(keep), act)
     } else {
         each_gap(lowest, &mut Window::new(keep), act)
     }
+}
+
+/// Whether the numbers that keep something ascend.
+fn is_ascending(list: &[RawFd]) -> bool {
+    let mut highest = 0;
+    list.iter().filter(|&&fd| fd >= 0).all(|&fd| fd >= core::mem::replace(&mut highest, fd))
 }
 
 /// Acts on the ranges between the kept fds, which come in ascending order.
@@ -79,11 +85,11 @@ fn by_listing(_lowest: u32, _keep: [&[RawFd]; 2], _act: Act) -> Result<(), Errno
     Err(Errno::NOSYS)
 }
 
-/// Closes the lowest open fd that is not kept.
+/// Closes the lowest open fd that is not kept. There is one soon, as every number below the limit is in use.
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
 fn close_first(lowest: u32, kept: &mut Window<'_>) -> Result<(), Errno> {
     let is_victim = |&fd: &u32| !kept.contains(fd) && crate::sys::fd::is_open(fd as RawFd);
-    let victim = (lowest..bound()?).find(is_victim).ok_or(Errno::MFILE)?;
+    let victim = (lowest..AT_MOST).find(is_victim).ok_or(Errno::MFILE)?;
     crate::sys::fd::close(victim as RawFd)
 }
 
@@ -100,12 +106,13 @@ fn by_counting(lowest: u32, keep: [&[RawFd]; 2], act: Act, refusal: Errno) -> Re
 /// open is why this many are tried at least.
 fn bound() -> Result<u32, Errno> {
     const AT_LEAST: u64 = 1 << 16;
-    /// The kernel's own default for fs.nr_open.
-    const AT_MOST: u64 = 1 << 20;
     let limit = limits::get(libc::RLIMIT_NOFILE as _)?;
     let bound = limit.hard.max(limit.soft).max(AT_LEAST);
-    if bound > AT_MOST { Err(Errno::MFILE) } else { Ok(bound as u32) }
+    if bound > AT_MOST.into() { Err(Errno::MFILE) } else { Ok(bound as u32) }
 }
+
+/// The kernel's own default for fs.nr_open, and so the most that is counted.
+const AT_MOST: u32 = 1 << 20;
 
 /// Two ascending lists as one.
 struct Merged<'a>([&'a [RawFd]; 2]);

@@ -9,7 +9,6 @@ use crate::sys::process::{exit, fork, is_single_threaded};
 use crate::sys::signals::Mask;
 use crate::sys::{self};
 use core::ffi::c_int;
-use core::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
@@ -141,12 +140,11 @@ impl Intermediate {
             Ok(None) | Err(_) => End::Unknown,
         }
     }
+}
 
+impl Intermediate {
     fn ends_before(&self, deadline: Deadline) -> bool {
-        let Ok(pidfd) = sys::fd::pidfd_open(self.0) else {
-            return true;
-        };
-        !matches!(channel::wait_readable(pidfd.lend(), deadline), Ok(false))
+        sys::fd::pidfd_open(self.0).and_then(|pidfd| channel::wait_readable([pidfd.lend(); 2], deadline)) != Ok(false)
     }
 }
 
@@ -156,9 +154,7 @@ impl End {
     pub(crate) fn patience(self, deadline: Deadline) -> Deadline {
         match self {
             End::Exited => deadline,
-            End::Killed(_) | End::Unknown | End::TimedOut => {
-                Deadline::after(Some(Duration::from_secs(1))).earlier(deadline)
-            }
+            End::Killed(_) | End::Unknown | End::TimedOut => Deadline::milliseconds(1000).earlier(deadline),
         }
     }
 

@@ -13,6 +13,7 @@ pub struct Limit {
     pub hard: u64,
 }
 
+/// cbindgen:ignore
 impl Limit {
     /// No limit.
     pub const UNLIMITED: u64 = u64::MAX;

@@ -37,7 +37,8 @@ impl SignalMapEntry {
 }
 
 fn is_reserved(signal: c_int) -> bool {
-    cfg!(target_os = "linux") && matches!(signal, 32 | 33)
+    let libcs = if cfg!(target_env = "musl") { 32..=34 } else { 32..=33 };
+    cfg!(target_os = "linux") && libcs.contains(&signal)
 }
 
 /// `sigaction()`—Sets the disposition of each signal in the map; the others stay as they are.
@@ -91,7 +92,7 @@ extern "C" fn terminate(signal: c_int) {
 
 /// `sigaction()`, `sigprocmask()`—Sets every signal to its default and empties the calling thread's signal mask.
 ///
-/// `SIGKILL` and `SIGSTOP` have no other, and the two signals that libc keeps for itself are left alone.
+/// `SIGKILL` and `SIGSTOP` have no other, and the signals that libc keeps for itself are left alone.
 pub fn reset_signals() -> Result<(), Errno> {
     set_all_to_default()?;
     Mask::empty().install();
@@ -103,11 +104,7 @@ pub(crate) fn set_all_to_default() -> Result<(), Errno> {
     for signal in 1..signals::END {
         let entry = SignalMapEntry { signal, action: SignalAction::Default };
         if entry.check().is_ok() {
-            match signals::set(signal, Disposition::Default) {
-                // musl keeps a third signal for itself.
-                Ok(()) | Err(Errno::INVAL) => {}
-                Err(errno) => return Err(errno),
-            }
+            signals::set(signal, Disposition::Default)?;
         }
     }
     Ok(())

@@ -22,14 +22,33 @@ pub enum Source<'a> {
 ///
 /// `ENODEV` when `/dev/null` is not the null device. Async-signal-safe.
 pub fn open_stdio() -> Result<[bool; 3], Errno> {
-    let mut opened = [false; 3];
-    for (target, opened) in (0..).zip(&mut opened) {
+    let mut opened = OpenedStdio([false; 3]);
+    for (target, opened) in (0..).zip(&mut opened.0) {
         if !fd::is_open(target) {
             fill(target)?;
             *opened = true;
         }
     }
-    Ok(opened)
+    Ok(opened.keep())
+}
+
+/// The standard streams that were closed, and are open for as long as this lives.
+pub(crate) struct OpenedStdio(pub(crate) [bool; 3]);
+
+impl OpenedStdio {
+    pub(crate) fn keep(mut self) -> [bool; 3] {
+        core::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for OpenedStdio {
+    fn drop(&mut self) {
+        for (target, opened) in (0..).zip(self.0) {
+            if opened {
+                fd::Act::Close.on(target);
+            }
+        }
+    }
 }
 
 /// The lowest free fd is the target, unless another thread was quicker.

@@ -124,7 +124,13 @@ pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<Fd, Errno> {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: F_DUPFD_CLOEXEC takes an int, no pointer.
-        Fd::take(unsafe { syscall4(libc::SYS_fcntl, fd.as_raw_fd() as usize, libc::F_DUPFD_CLOEXEC as usize, 3, 0) }?)
+        let number =
+            unsafe { syscall4(libc::SYS_fcntl, fd.as_raw_fd() as usize, libc::F_DUPFD_CLOEXEC as usize, 3, 0) };
+        match number {
+            // A limit of 3 leaves no such fd, which is no other case than that all are taken.
+            Err(Errno::INVAL) => Err(Errno::MFILE),
+            number => Fd::take(number?),
+        }
     }
     #[cfg(not(target_os = "linux"))]
     rustix::io::fcntl_dupfd_cloexec(fd, 3).map(Fd::from)

@@ -49,6 +49,7 @@ impl Mask {
     }
 
     /// Makes this the calling thread's mask; answers the one before.
+    #[inline(never)]
     pub(crate) fn install(self) -> Mask {
         self.apply(libc::SIG_SETMASK)
     }

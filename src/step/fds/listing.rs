@@ -17,25 +17,21 @@ pub(super) fn each_open_fd(visit: &mut impl FnMut(RawFd)) -> Result<(), Errno> {
         if length == 0 {
             return Ok(());
         }
-        for name in names(buffer.get(..length).unwrap_or_default()) {
-            if let Some(fd) = number(name).filter(|&fd| fd != directory.number()) {
-                visit(fd);
+        let mut records = buffer.get(..length).unwrap_or_default();
+        while let Some((fd, rest)) = first_fd(records) {
+            records = rest;
+            if fd != Some(directory.number()) {
+                fd.map(&mut *visit);
             }
         }
     }
 }
 
-/// The names in a buffer of `struct linux_dirent64`: inode and offset, 8 bytes each, the record's length, the type,
-/// the name with its NUL.
-fn names(mut records: &[u8]) -> impl Iterator<Item = &[u8]> {
-    core::iter::from_fn(move || {
-        let length = u16::from_ne_bytes([*records.get(16)?, *records.get(17)?]);
-        let (record, rest) = records.split_at_checked(usize::from(length))?;
-        records = rest;
-        record.get(19..)?.split(|&byte| byte == 0).next()
-    })
-}
-
-fn number(name: &[u8]) -> Option<RawFd> {
-    crate::decimal::parse(name).and_then(|number| RawFd::try_from(number).ok())
+/// The fd that the first record of a buffer names, and the records behind it. A `struct linux_dirent64` is inode and
+/// offset, 8 bytes each, the record's length, the type, and the name with its NUL.
+fn first_fd(records: &[u8]) -> Option<(Option<RawFd>, &[u8])> {
+    let length = u16::from_ne_bytes([*records.get(16)?, *records.get(17)?]);
+    let (record, rest) = records.split_at_checked(usize::from(length))?;
+    let name = record.get(19..)?.split(|&byte| byte == 0).next()?;
+    Some((crate::decimal::parse(name).map(|number| number as RawFd), rest))
 }
