@@ -357,7 +357,7 @@ struct rdaemon_config {
     const int32_t *files_preserve;
     /// How many they are.
     size_t files_preserve_len;
-    /// What fds 0, 1 and 2 become: streams[STDERR_FILENO] is standard error.
+    /// What fds 0, 1 and 2 become, in this order.
     struct rdaemon_stream streams[3];
     /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
     /// RDAEMON_SIGNAL_TERMINATE. Anything else replaces that. All other signals, and the signal mask, stay the caller's.

@@ -332,6 +332,8 @@ fn unless_socket(errno: Errno) -> Errno {
 fn regular(file: &Fd) -> Result<Stat, Errno> {
     let stat = rustix::fs::fstat(file.lend())?;
     match FileType::from_raw_mode(stat.st_mode as _) {
+        // A second name may be a trap: the file that it leads to would be emptied.
+        FileType::RegularFile if stat.st_nlink > 1 => Err(Errno::MLINK),
         FileType::RegularFile => Ok(stat),
         FileType::Directory => Err(Errno::ISDIR),
         _ => Err(Errno::INVAL),

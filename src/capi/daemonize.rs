@@ -130,7 +130,7 @@ pub struct rdaemon_config {
     pub files_preserve: *const i32,
     /// How many they are.
     pub files_preserve_len: usize,
-    /// What fds 0, 1 and 2 become: streams[STDERR_FILENO] is standard error.
+    /// What fds 0, 1 and 2 become, in this order.
     pub streams: [rdaemon_stream; 3],
     /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
     /// RDAEMON_SIGNAL_TERMINATE. Anything else replaces that. All other signals, and the signal mask, stay the caller's.

@@ -10,6 +10,7 @@
 //!    and the signal mask, last.
 
 mod config;
+mod opened;
 mod original;
 mod plan;
 mod ready;

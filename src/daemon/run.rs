@@ -1,20 +1,20 @@
 use super::config::{Flags, Stream};
+use super::opened::Opened;
 use super::original;
 use super::plan::Plan;
 use crate::channel::{self, Channel, Record};
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
-use crate::pidfile::{self, Pidfile};
+use crate::pidfile::Pidfile;
 use crate::step::fork::{Half, fork_twice};
 use crate::step::stdio::OpenedStdio;
-use crate::step::{self, Identity, Source};
+use crate::step::{self, Identity};
 use crate::sys::fd::{self, Fd};
 use crate::sys::process::exit;
 use crate::sys::progress::{Progress, Verdict};
 use crate::sys::signals::Mask;
-use core::ffi::CStr;
 use rustix::fd::{AsRawFd, OwnedFd, RawFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::getpid;
 
@@ -179,8 +179,7 @@ impl<'p> Plan<'p> {
 
     fn redirect_stdio(&self, opened: &mut Opened<'_>) -> Result<(), Errno> {
         step::redirect_stdio(opened.sources(&self.streams)?)?;
-        opened.null = None;
-        opened.files = [const { None }; 3];
+        opened.close_streams();
         self.close_given_fds();
         Ok(())
     }
@@ -219,137 +218,5 @@ impl<'p> Plan<'p> {
         let detached = writer.is_some();
         let channel = writer.filter(|_| self.has(Flags::NOTIFY_READY)).map(OwnedFd::from);
         Daemon { detached, channel, pidfile: opened.pidfile.take() }
-    }
-}
-
-/// What the original process opened for the daemon. Dropping it undoes the opening.
-struct Opened<'a> {
-    null: Option<Fd>,
-    files: [Option<StreamFile<'a>>; 3],
-    pidfile: Option<Pidfile>,
-    /// The daemon's end of the channel, or -1; not this struct's to close.
-    writer: RawFd,
-}
-
-/// An open file, and its path if it is new.
-struct StreamFile<'a> {
-    fd: Fd,
-    created: Option<&'a CStr>,
-}
-
-impl<'p> Opened<'p> {
-    fn new(plan: &Plan<'p>) -> Result<Opened<'p>, Error> {
-        let mut opened = Opened { null: None, files: [const { None }; 3], pidfile: None, writer: -1 };
-        if plan.streams.iter().any(|stream| matches!(stream, Stream::Null)) {
-            opened.null = Some(step::stdio::open_null().at(Step::OpenStreams)?);
-        }
-        if let Some(path) = plan.config.pidfile {
-            opened.pidfile = Some(pidfile::open(path, &plan.config.pidfile_options)?);
-        }
-        // After the pidfile: a start that is refused because a daemon runs truncates no log of its.
-        for ((target, stream), file) in (0..).zip(&plan.streams).zip(&mut opened.files) {
-            *file = open_file(target, stream).at(Step::OpenStreams)?;
-        }
-        Ok(opened)
-    }
-
-    /// The fds that a sweep must spare, -1 where there is none: in the order in which they were opened, which is
-    /// mostly the ascending one that a sweep likes best.
-    fn numbers(&self, given: [RawFd; 3]) -> [RawFd; 10] {
-        let [input, output, error] = given;
-        let null = self.null.as_ref().map_or(-1, Fd::number);
-        let (pidfile, directory) = self.pidfile.as_ref().map_or((-1, -1), |pidfile| (pidfile.fd, pidfile.directory));
-        let [a, b, c] = self.files.each_ref().map(|file| file.as_ref().map_or(-1, |file| file.fd.number()));
-        [input, output, error, null, directory, pidfile, a, b, c, self.writer]
-    }
-
-    fn sources<'a>(&'a self, streams: &[Stream<'a>; 3]) -> Result<[Source<'a>; 3], Errno> {
-        let mut sources = [Source::Inherit; 3];
-        for ((source, file), stream) in sources.iter_mut().zip(&self.files).zip(streams) {
-            *source = match (stream, file, &self.null) {
-                (Stream::Fd(fd), ..) => Source::Fd(*fd),
-                (Stream::File { .. }, Some(file), _) => Source::Fd(file.fd.lend()),
-                (Stream::Null, _, Some(null)) => Source::Fd(null.lend()),
-                _ => Source::Inherit,
-            };
-        }
-        if let Stream::SameAsStdout = streams[2] {
-            sources[2] = if let Source::Inherit = sources[1] { Source::Fd(fd::borrow(1)?) } else { sources[1] };
-        }
-        Ok(sources)
-    }
-
-    /// Who holds the pidfile, if that is what stopped a step.
-    fn explain(&self, step: Step, errno: Errno) -> Error {
-        match &self.pidfile {
-            Some(pidfile) if step == Step::PidfileWrite && errno == Errno::EXIST => {
-                Error::held(step, pidfile.holder().unwrap_or(0))
-            }
-            _ => Error::new(step, errno),
-        }
-    }
-
-    /// In the original process, once the daemon has it all: closing is not undoing then.
-    fn hand_over(&mut self) {
-        let _ = self.pidfile.take().map(Pidfile::close);
-        self.files = [const { None }; 3];
-    }
-}
-
-impl Drop for Opened<'_> {
-    fn drop(&mut self) {
-        for file in self.files.iter().flatten() {
-            file.abandon();
-        }
-        if let Some(pidfile) = self.pidfile.take() {
-            pidfile.abandon();
-        }
-    }
-}
-
-impl StreamFile<'_> {
-    /// Removes the file if this start made it, and it is still the one at its path.
-    fn abandon(&self) {
-        let is_ours = |there: rustix::fs::Stat| {
-            let ours = rustix::fs::fstat(self.fd.lend());
-            ours.is_ok_and(|ours| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
-        };
-        let created = self.created.filter(|path| rustix::fs::lstat(*path).is_ok_and(is_ours));
-        let _ = created.map(rustix::fs::unlink);
-    }
-}
-
-fn open_file<'a>(target: RawFd, stream: &Stream<'a>) -> Result<Option<StreamFile<'a>>, Errno> {
-    let Stream::File { path, flags, mode } = stream else {
-        return Ok(None);
-    };
-    // O_NONBLOCK while opening: a FIFO that nobody reads is an error, not a hang.
-    let open = |flags, mode| fd::open(CWD, path, flags | OFlags::NONBLOCK, mode);
-    let (file, flags) = if target == 0 {
-        (StreamFile { fd: open(*flags, Mode::empty())?, created: None }, *flags)
-    } else {
-        let flags = *flags | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
-        let mode = mode.unwrap_or(Mode::from_raw_mode(0o640));
-        (open_output(path, flags, mode, &open)?, flags)
-    };
-    rustix::fs::fcntl_setfl(file.fd.lend(), flags).inspect_err(|_| file.abandon())?;
-    Ok(Some(file))
-}
-
-fn open_output<'a>(
-    path: &'a CStr,
-    flags: OFlags,
-    mode: Mode,
-    open: &dyn Fn(OFlags, Mode) -> Result<Fd, Errno>,
-) -> Result<StreamFile<'a>, Errno> {
-    match open(flags | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
-        Ok(fd) => {
-            let file = StreamFile { fd, created: Some(path) };
-            rustix::fs::fchmod(file.fd.lend(), mode).inspect_err(|_| file.abandon())?;
-            Ok(file)
-        }
-        // Also a symlink whose target is yet to be made.
-        Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => Ok(StreamFile { fd: open(flags, mode)?, created: None }),
-        Err(errno) => Err(errno),
     }
 }
