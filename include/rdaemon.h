@@ -32,21 +32,22 @@
  *
  * Conventions
  *
- * - Results. A function returns an int: >= 0 is success, a negative errno is failure. There is one sign for errors: that
- *   of a result, of rdaemon_status.error and of the argument of rdaemon_fail() is the same. The variable errno is neither
- *   read nor changed.
+ * - Results. A function returns an int: >= 0 is success, a negative errno is failure. Every
+ *   error is a negative errno: results, rdaemon_status.error, the argument of rdaemon_fail(). The variable errno is never
+ *   changed.
  * - Structs. They are passed with their size: RDAEMON_SIZED(&x) writes both arguments. Fill them with zeros first; zero is
  *   the default of every field. NULL, 0 means all defaults. Later versions only add fields at the end, whose zero means
- *   what was done before they existed. A struct shorter than its first version is -EINVAL, one with unknown fields that are
- *   not zero is -E2BIG, an unknown flag or a non-zero reserved field is -EINVAL.
+ *   what was done before they existed; structs that are part of another, or of an array, do not grow. An input shorter than
+ *   its first version is -EINVAL, one with unknown fields that are not zero is -E2BIG; NULL with a size, an unknown flag or
+ *   a non-zero reserved field is -EINVAL, and so are options that contradict each other.
  * - Outputs are named ret_, and are written on success only; ret_status is always written. A struct shorter than the
  *   library's is filled as far as it goes, the tail of a longer one is zeroed. No argument is both input and output but
  *   the handle of rdaemon_pidfile_write() and rdaemon_pidfile_close().
  * - Strings and arrays are borrowed for the call. A pointer that is not NULL must point to what its type and its size or
  *   length say; a string ends with a NUL.
- * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. A fd is yours to close
+ * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. An fd is yours to close
  *   with close(2).
- * - The library never allocates, locks, prints or exits the caller. Each comment tells whether a function is
+ * - The library never allocates, prints or exits the caller, and takes no mutex. Each comment tells whether a function is
  *   async-signal-safe and thread-safe.
  */
 
@@ -66,14 +67,14 @@
 /// The second number changes when something was added; while the first is 0, also when the ABI does.
 #define RDAEMON_VERSION_MINOR 1
 
-/// The third number changes when something was mended.
+/// The third number changes when something was fixed.
 #define RDAEMON_VERSION_PATCH 0
 
 /// The version as one number, for comparisons: MAJOR * 1000000 + MINOR * 1000 + PATCH.
 #define RDAEMON_VERSION_NUMBER 1000
 
-/// The steps of the operations, in the order in which daemonize takes them. The numbers never change; later versions
-/// add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
+/// The steps of the operations, in the order in which daemonize takes them. A killed daemon's status tells the step that it
+/// had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
 enum rdaemon_step {
     /// Nothing failed.
     RDAEMON_STEP_NONE = 0,
@@ -81,10 +82,10 @@ enum rdaemon_step {
     RDAEMON_STEP_CONFIG = 1,
     /// Original process: fds 0 to 2 made open.
     RDAEMON_STEP_OPEN_STDIO = 2,
-    /// Original process: /dev/null and the files of the streams opened.
-    RDAEMON_STEP_OPEN_STREAMS = 3,
     /// Original process: pidfile opened, locked and emptied.
-    RDAEMON_STEP_PIDFILE_OPEN = 4,
+    RDAEMON_STEP_PIDFILE_OPEN = 3,
+    /// Original process: /dev/null and the files of the streams opened.
+    RDAEMON_STEP_OPEN_STREAMS = 4,
     /// Original process: the channel made on which the daemon reports.
     RDAEMON_STEP_CHANNEL = 5,
     /// Either fork of the double fork.
@@ -151,7 +152,8 @@ enum rdaemon_signal_action_kind {
     /// The handler runs, with SA_RESTART.
     RDAEMON_SIGNAL_HANDLER = 2,
     /// The pidfile is removed; then the process dies as by the signal's default, so that whoever waits for it sees
-    /// which signal it was. In a process forked from the daemon the pidfile is left alone.
+    /// which signal it was. In a process forked from the daemon the pidfile is left alone. Refused for a signal whose
+    /// default is not to end the process.
     RDAEMON_SIGNAL_TERMINATE = 3,
 };
 
@@ -177,6 +179,9 @@ enum rdaemon_pidfile_flags {
     RDAEMON_PIDFILE_OWNER = 1,
     /// The file's fd survives execve(2), and the locks with it: for a daemon that is a program yet to be executed.
     RDAEMON_PIDFILE_INHERIT = 2,
+    /// The directory is not kept open after rdaemon_pidfile_write(), so that the file can only be emptied, not removed. For
+    /// a daemon in a new root directory: an open directory outside is a way out of it.
+    RDAEMON_PIDFILE_ONLY_EMPTY = 4,
 };
 
 /// Who holds a pidfile: struct rdaemon_pidfile_state.
@@ -197,10 +202,11 @@ enum rdaemon_stream_action {
     RDAEMON_STREAM_NULL = 1,
     /// As it is.
     RDAEMON_STREAM_INHERIT = 2,
-    /// The fd, which is closed in the daemon afterwards unless it is in files_preserve.
+    /// The fd, which is closed in the daemon afterwards (in a process that does not detach: in this process) unless it is in
+    /// files_preserve or RDAEMON_KEEP_FDS is set.
     RDAEMON_STREAM_FD = 3,
     /// The file at path, opened in the original process, with its working directory and its privileges. Standard input
-    /// reads it; standard output and error append to it, and create it if need be.
+    /// reads it; standard output and error append to it, and create it if need be. A FIFO that nobody reads is -ENXIO.
     RDAEMON_STREAM_FILE = 4,
     /// Standard error only: what standard output becomes.
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
@@ -210,28 +216,29 @@ enum rdaemon_stream_action {
 enum rdaemon_detach {
     /// Yes, unless a service manager started this process, which then is the daemon already: see rdaemon_started_by().
     RDAEMON_DETACH_AUTO = 0,
-    /// Yes. Refused with -EALREADY when this process was given sockets to serve: its manager would lose sight of it.
+    /// Yes. Refused with -EALREADY when this process was given sockets to serve, as its manager would lose sight of it,
+    /// unless RDAEMON_DETACH_ACTIVATED insists.
     RDAEMON_DETACH_YES = 1,
     /// No: this process becomes the daemon.
     RDAEMON_DETACH_NO = 2,
 };
 
 /// Flags of struct rdaemon_config. They say what is kept of the process as it is, and what is added.
-enum rdaemon_flags {
+enum rdaemon_config_flags {
     /// The channel between the original process and the daemon stays open, until the daemon says rdaemon_ready() or
     /// rdaemon_fail(); the original process waits for that with rdaemon_wait_ready(). Needs ret_daemon.
     RDAEMON_NOTIFY_READY = 1,
     /// Every signal gets its default disposition, before the signal map; and no signal is blocked.
     RDAEMON_RESET_SIGNALS = 2,
-    /// There is no default signal map.
+    /// There is no default signal map. Not with a signal_map.
     RDAEMON_KEEP_SIGNALS = 4,
     /// No fd is closed.
     RDAEMON_KEEP_FDS = 8,
-    /// The working directory stays. Not with a chroot_directory: it would be a way out.
+    /// The working directory stays. Not with a working_directory, nor with a chroot_directory: it would be a way out.
     RDAEMON_KEEP_CWD = 16,
-    /// The file creation mask stays.
+    /// The file creation mask stays. Not with a umask.
     RDAEMON_KEEP_UMASK = 32,
-    /// Core dumps stay possible.
+    /// Core dumps stay possible. Not with RDAEMON_UNDUMPABLE.
     RDAEMON_KEEP_CORE = 64,
     /// The effective ids of a set-user-id program stay. By default they become the real ones.
     RDAEMON_KEEP_PRIVILEGES = 128,
@@ -241,7 +248,7 @@ enum rdaemon_flags {
     RDAEMON_SET_NO_NEW_PRIVS = 512,
     /// inetd started this process, which counts as having been given a socket. Nothing else could tell.
     RDAEMON_INETD = 1024,
-    /// Detach although this process was given sockets to serve, as for a unit of Type=forking.
+    /// With RDAEMON_DETACH_YES: detach although this process was given sockets to serve, as for a unit of Type=forking.
     RDAEMON_DETACH_ACTIVATED = 2048,
 };
 
@@ -267,7 +274,7 @@ enum rdaemon_started_by_flags {
     RDAEMON_STARTED_STDIN_IS_SOCKET = 256,
 };
 
-/// How a pidfile is opened. All zero: mode 0644, the owner who created it, closed by execve(2).
+/// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the owner who created it, closed by execve(2).
 struct rdaemon_pidfile_options {
     /// enum rdaemon_pidfile_flags.
     uint32_t flags;
@@ -288,7 +295,7 @@ struct rdaemon_stream {
     /// For RDAEMON_STREAM_FILE.
     const char *path;
     /// For RDAEMON_STREAM_FILE: any of O_TRUNC, O_EXCL (both for output only), O_SYNC, O_DSYNC and O_NOFOLLOW, in
-    /// addition. A FIFO is opened without waiting for its other end.
+    /// addition.
     int32_t open_flags;
     /// For RDAEMON_STREAM_FILE: the permission bits of a new file, whatever the umask. 0: 0640.
     uint32_t mode;
@@ -316,19 +323,19 @@ struct rdaemon_limit {
     uint64_t hard;
 };
 
-/// Whose rights the process has. A field counts only when its flag is set.
+/// Whose rights the process has. uid and gid count only when their flags are set; groups without its flag are refused.
 struct rdaemon_identity {
     /// enum rdaemon_identity_flags.
     uint32_t flags;
     /// The user.
     uint32_t uid;
-    /// The group. Think of it: without one the process keeps the group of the user that it leaves.
+    /// The group. Without RDAEMON_IDENTITY_GID the process keeps the group that it has, though it leaves the user.
     uint32_t gid;
     /// Zero.
     uint32_t reserved;
     /// The supplementary groups; gid_t is an unsigned 32-bit integer on every system supported.
     const uint32_t *groups;
-    /// How many they are.
+    /// Number of entries.
     size_t groups_len;
 };
 
@@ -337,7 +344,7 @@ struct rdaemon_identity {
 ///
 /// The names are those of PEP 3143 where it has one. Strings and arrays are borrowed for the call.
 struct rdaemon_config {
-    /// enum rdaemon_flags.
+    /// enum rdaemon_config_flags.
     uint32_t flags;
     /// enum rdaemon_detach.
     uint32_t detach;
@@ -345,28 +352,31 @@ struct rdaemon_config {
     const char *working_directory;
     /// The root directory. NULL: as it is.
     const char *chroot_directory;
-    /// The file creation mask. It affects neither the pidfile nor the files of the streams.
+    /// The file creation mask, up to 0777. It affects neither the pidfile nor the files of the streams.
     uint32_t umask;
-    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit.
+    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit. A process that does not
+    /// detach has none.
     int32_t timeout_ms;
-    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none.
+    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none. The daemon must not
+    /// open it again: see rdaemon_pidfile_write().
     const char *pidfile;
     /// How it is opened.
     struct rdaemon_pidfile_options pidfile_options;
     /// The fds that stay open besides 0 to 2, in any order; each must be open.
     const int32_t *files_preserve;
-    /// How many they are.
+    /// Number of entries.
     size_t files_preserve_len;
     /// What fds 0, 1 and 2 become, in this order.
     struct rdaemon_stream streams[3];
     /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
-    /// RDAEMON_SIGNAL_TERMINATE. Anything else replaces that. All other signals, and the signal mask, stay the caller's.
+    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that. All other signals, and the signal mask, stay
+    /// the caller's.
     const struct rdaemon_signal_action *signal_map;
-    /// How many lines it has.
+    /// Number of entries, at most 128.
     size_t signal_map_len;
-    /// Resource limits. RLIMIT_CORE only with RDAEMON_KEEP_CORE.
+    /// Resource limits, at most 32. RLIMIT_CORE only with RDAEMON_KEEP_CORE.
     const struct rdaemon_limit *limits;
-    /// How many they are.
+    /// Number of entries.
     size_t limits_len;
     /// Whose rights the daemon has.
     struct rdaemon_identity identity;
@@ -378,7 +388,7 @@ struct rdaemon_status {
     int32_t step;
     /// The negative errno that the call returned; 0 on success.
     int32_t error;
-    /// On success the daemon's pid. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
+    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
     /// while that is starting, or when only workers of a dead daemon remain. Else 0.
     int32_t pid;
     /// The signal that killed a process before it could report, where known; else 0.
@@ -390,12 +400,13 @@ struct rdaemon_status {
 };
 
 /// An open, locked pidfile: plain data, to be copied freely, that needs no destructor. The lock is held until every
-/// copy of fd is closed, in this process and in those forked from it; when the process ends at the latest.
+/// copy of fd is closed, in this process and in those forked from it; when the process ends at the latest. A zeroed
+/// handle is a closed one.
 struct rdaemon_pidfile {
     /// The file, or -1.
     int32_t fd;
     /// The directory it is in, for its removal after chdir(2) or chroot(2), or -1. After a chroot(2) it is a way out of
-    /// the new root: close it if that matters more than the removal.
+    /// the new root; RDAEMON_PIDFILE_ONLY_EMPTY does without.
     int32_t directory_fd;
     /// The process that wrote its pid, or 0.
     int32_t writer;
@@ -413,7 +424,8 @@ struct rdaemon_pidfile {
 struct rdaemon_daemon {
     /// The daemon's pid, in both processes.
     int32_t pid;
-    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds. Daemon: -1.
+    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds, or when no fd was free for it.
+    /// Daemon: -1.
     int32_t pidfd;
     /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close; for
     /// rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
@@ -432,7 +444,8 @@ struct rdaemon_pidfile_state {
     /// The running daemon, as the kernel names the holder of the process lock; 0 for none. On systems without process
     /// locks of their own the number in the file.
     int32_t pid;
-    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty.
+    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is none,
+    /// though a daemon runs.
     int32_t written;
     /// Zero.
     uint32_t reserved;
@@ -442,7 +455,7 @@ struct rdaemon_pidfile_state {
 extern "C" {
 #endif // __cplusplus
 
-/// Tells whether rdaemon_daemonize() would refuse the configuration. It opens nothing and changes nothing, and says
+/// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and says
 /// nothing about what only the steps find out, such as a directory that is not there.
 ///
 /// config: NULL, 0 for the defaults. ret_status may be NULL.
@@ -457,10 +470,13 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// Makes the process a daemon.
 ///
 /// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
-/// make fds 0 to 2 open; open /dev/null, the pidfile (locked, so that a second start is refused here) and the files of
-/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds; umask;
+/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of the
+/// streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds; umask;
 /// chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
 /// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
+///
+/// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
+/// raises a SIGCHLD in the original one.
 ///
 /// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
 ///
@@ -475,7 +491,9 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// - else any error of the system calls of that step.
 ///
 /// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes that
-/// were made have ended without running a handler of atexit(3) or flushing stdio. In a process that does not detach the
+/// were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was there and
+/// was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for it, and one
+/// that was created through a dangling symlink. In a process that does not detach the
 /// steps before the failed one stay done.
 ///
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
@@ -488,7 +506,7 @@ int rdaemon_daemonize(const struct rdaemon_config *config,
                       struct rdaemon_status *ret_status,
                       size_t ret_status_size);
 
-/// Tells the original process that the daemon's own set-up is done, and closes ready_fd.
+/// Tells the original process that the daemon's own set-up is done, and closes ready_fd, whatever it returns.
 ///
 /// ready_fd is that of struct rdaemon_daemon in the daemon; with -1, as in a daemon that did not detach, the call does
 /// nothing.
@@ -513,9 +531,10 @@ int rdaemon_fail(int ready_fd,
 /// once, though a worker that it forked may hold the channel; without one (-1) only when all of them have ended.
 /// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_status may be NULL.
 ///
-/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without a word, -ETIMEDOUT when
+/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without reporting, -ETIMEDOUT when
 /// the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad arguments.
-/// In every failure the step is RDAEMON_STEP_READY.
+/// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has returned
+/// 0 or the daemon's error, a further call finds nothing and returns -ESRCH.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_wait_ready(int ready_fd,
                        int pidfd,
@@ -523,7 +542,7 @@ int rdaemon_wait_ready(int ready_fd,
                        struct rdaemon_status *ret_status,
                        size_t ret_status_size);
 
-/// Tells what is known of who started this process. The conclusions rest on evidence alone: variables that name no pid
+/// Tells what is known of who started this process. rdaemon_daemonize() uses the conclusions only, and these rest on evidence alone: variables that name no pid
 /// are inherited by children of children, and a socket on standard input may come from anywhere.
 ///
 /// Returns enum rdaemon_started_by_flags (>= 0).
@@ -533,15 +552,19 @@ int rdaemon_started_by(void);
 /// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
 /// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
 ///
-/// It must be a regular file, and no symlink. Only under the lock is it emptied, so that nobody reads a stale pid as
-/// that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that are CLOEXEC and
-/// >= 3. ret_status may be NULL.
+/// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a stale pid as
+/// that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that are >= 3 and, but
+/// for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile must not open it again:
+/// see rdaemon_pidfile_write().
 ///
 /// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
-/// starting, or that only workers of a dead daemon remain, after a wait of 100 ms for that to end; -EISDIR for a
-/// directory, -ELOOP for a symlink, -EINVAL for another file that is not regular, for NULL, unknown flags, or a mode that
-/// lets others write; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
-/// After a failure no fd is open and no file is left that was not there.
+/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second while
+/// processes read it; -EISDIR for a
+/// directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL for another file that is not regular, for
+/// NULL, unknown flags, or a mode that lets others write; -EAGAIN when others create and remove it all the time;
+/// -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
+/// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
+/// mode and owner of the options.
 /// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
 int rdaemon_pidfile_open(const char *path,
                          const struct rdaemon_pidfile_options *options,
@@ -558,14 +581,15 @@ int rdaemon_pidfile_open(const char *path,
 /// closes any fd of the file: do not open your own pidfile a second time.
 ///
 /// Returns 0; -EINVAL for NULL or a short handle, -EBADF for a closed one; -EEXIST when another process has the process
-/// lock; -ENOSPC or any other error of write(2), and then the file is empty.
+/// lock; -ENOSPC or any other error of write(2), and then the file is empty, and the handle to be closed.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_pidfile_write(struct rdaemon_pidfile *pidfile,
                           size_t pidfile_size);
 
 /// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
 ///
-/// Returns enum rdaemon_pidfile_state_kind (>= 0), -EBADMSG when the file's first line is not a positive number, -EINVAL,
+/// Returns enum rdaemon_pidfile_state_kind (>= 0), -EBADMSG when no daemon runs and the file's first line is not a
+/// positive number, -EINVAL,
 /// -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does, or any other error of open(2).
 /// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
 /// Since 0.1.0.
@@ -573,7 +597,7 @@ int rdaemon_pidfile_read(const char *path,
                          struct rdaemon_pidfile_state *ret_state,
                          size_t ret_state_size);
 
-/// Empties the pidfile and removes it, by the directory as it was when the file was opened, so that chdir(2) or
+/// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file was opened, so that chdir(2) or
 /// chroot(2) make no difference. The handle stays open, and the lock held.
 ///
 /// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
@@ -603,7 +627,8 @@ const char *rdaemon_step_name(int step);
 ///
 /// The line goes to the len bytes at buf, cut to fit, always with its NUL; buf may be NULL when len is 0.
 ///
-/// Returns the length of the whole line without its NUL, as snprintf(3) does, or -EINVAL for a NULL or short status.
+/// Returns the length of the whole line without its NUL, as snprintf(3) does; -EINVAL for a NULL or short status, or for
+/// a NULL buf with a len; -E2BIG for a status with unknown fields.
 /// Neither async-signal-safe nor thread-safe with setlocale(3): it asks strerror_r(3). Since 0.1.0.
 int rdaemon_status_message(const struct rdaemon_status *status,
                            size_t status_size,
@@ -617,14 +642,14 @@ int rdaemon_status_message(const struct rdaemon_status *status,
 int rdaemon_setsid(void);
 
 /// Continues in a grandchild as well: fork(2), setsid(2), fork(2). The grandchild belongs to a new session that it does
-/// not lead, so that it never acquires a controlling terminal, and is nobody's child but init's.
+/// not lead, so that it never acquires a controlling terminal, and is the child of init, or of the nearest subreaper.
 ///
 /// ret_pidfd, unless NULL, gets a pidfd of the grandchild in the original process (CLOEXEC, >= 3; yours to close), or -1
-/// on a system without pidfds; in the grandchild it is left alone.
+/// on a system without pidfds or when no fd was free for it; in the grandchild it is left alone.
 ///
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
-/// -ESRCH: somebody killed the process between.
+/// -ESRCH: somebody killed the process between, and there may be a grandchild that nobody knows of.
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
 /// threads only the calling one continues in the grandchild, which must not need a lock that another thread holds.
 /// Since 0.1.0.
@@ -637,7 +662,8 @@ int rdaemon_double_fork(int *ret_pidfd);
 /// rdaemon_close_fds_flags.
 ///
 /// It works through close_range(2), which meets fds above a lowered RLIMIT_NOFILE too; where that is refused, for
-/// whatever reason, through /proc/self/fd; where that is hidden, by counting up to the limit, but not beyond 1048576.
+/// whatever reason, through /proc/self/fd; where that is hidden, by counting up to the hard RLIMIT_NOFILE, at least to
+/// 65536, and not at all where it is above 1048576.
 ///
 /// Returns 0, -EINVAL for a negative lowest, an unknown flag or a NULL keep, or the error of close_range(2) when no
 /// way was left; some fds may be closed then.
@@ -648,15 +674,15 @@ int rdaemon_close_fds(int lowest,
                       uint32_t flags);
 
 /// Opens /dev/null on each of fds 0, 1 and 2 that is closed, so that no file opened later becomes a standard stream by
-/// accident.
+/// accident. These fds are inherited through execve(2).
 ///
 /// Returns how many it opened, -ENODEV when /dev/null is not the null device, or any error of open(2).
 /// Async-signal-safe. Not thread-safe with threads that close fds 0 to 2. Since 0.1.0.
 int rdaemon_open_stdio(void);
 
 /// Makes fds 0, 1 and 2 duplicates of in, out and err, all at once: a source may itself be a standard stream that is
-/// replaced, so that (0, 2, 1) swaps output and error. The three are inherited through execve(2) then, also where
-/// source and target are the same.
+/// replaced, so that (0, 2, 1) swaps output and error. Each that is not RDAEMON_FD_INHERIT is inherited through execve(2)
+/// then, also where source and target are the same.
 ///
 /// Each of the three is an open fd, RDAEMON_FD_INHERIT or RDAEMON_FD_NULL. The sources stay open.
 ///
@@ -667,11 +693,11 @@ int rdaemon_redirect_stdio(int in,
                            int out,
                            int err);
 
-/// Prevents core dumps of this process and of all that it starts.
+/// Prevents core dumps of this process and, by a limit that is inherited, of all that it starts.
 ///
 /// It sets the soft and the hard RLIMIT_CORE, on Linux to 1, which the kernel takes for "no dump, not even into a
 /// pipe"; with 0 a core_pattern that names a program would still get one. Where the hard limit is 0 already and may not
-/// be raised, the dumpable attribute is cleared instead. flags: 0 or enum rdaemon_prevent_core_flags.
+/// be raised, the dumpable attribute is cleared instead, which ends with execve(2). flags: 0 or enum rdaemon_prevent_core_flags.
 ///
 /// Returns 0, -EINVAL for an unknown flag, or any error of setrlimit(2) or prctl(2).
 /// Async-signal-safe, thread-safe. Since 0.1.0.
@@ -728,12 +754,12 @@ int rdaemon_set_signals(const struct rdaemon_signal_action *map,
                         const struct rdaemon_pidfile *pidfile,
                         size_t pidfile_size);
 
-/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and makes
-/// sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
+/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and, when
+/// the user id has changed, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
 ///
-/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1, and then nothing has changed;
-/// -EPERM without the right to it, or when the ids read back are not those asked for; any error of setgroups(2),
-/// setresgid(2) or setresuid(2). On any but -EINVAL a part of the privileges may be gone, and the process should end.
+/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1; -EPERM without the right to it, or
+/// when the ids read back are not those asked for; any error of setgroups(2), setresgid(2) or setresuid(2). After any
+/// error a part of the privileges may be gone, and the process should end.
 /// Async-signal-safe in a process with one thread. Since 0.1.0.
 int rdaemon_drop_privileges(const struct rdaemon_identity *identity,
                             size_t identity_size);

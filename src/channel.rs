@@ -36,7 +36,7 @@ impl Record {
     pub(crate) fn error(self) -> Option<Error> {
         match crate::sys::errno::from_number(self.errno) {
             _ if self.errno == 0 => None,
-            Errno::EXIST => Some(Error::held(self.step, self.pid)),
+            Errno::EXIST if self.step == Step::PidfileWrite => Some(Error::held(self.step, self.pid)),
             errno => Some(Error::new(self.step, errno)),
         }
     }

@@ -43,10 +43,10 @@ steps! {
     Config = 1 "config" c"config",
     /// Fds 0 to 2 made open.
     OpenStdio = 2 "open_stdio" c"open_stdio",
-    /// `/dev/null` and the files of the streams opened.
-    OpenStreams = 3 "open_streams" c"open_streams",
     /// Pidfile opened, locked and truncated.
-    PidfileOpen = 4 "pidfile_open" c"pidfile_open",
+    PidfileOpen = 3 "pidfile_open" c"pidfile_open",
+    /// `/dev/null` and the files of the streams opened.
+    OpenStreams = 4 "open_streams" c"open_streams",
     /// The channel made on which the daemon reports.
     Channel = 5 "channel" c"channel",
     /// Either fork of the double fork.
@@ -158,7 +158,7 @@ impl fmt::Display for Error {
         write!(f, "{}: ", self.step.name())?;
         match self.detail() {
             Detail::Subject(subject) => write!(f, "{}: {}", subject.name(), self.errno),
-            Detail::Holder(0) => write!(f, "held by a start in progress or by workers of a dead daemon"),
+            Detail::Holder(0) => write!(f, "held by a start in progress, or by workers of a dead daemon"),
             Detail::Holder(pid) => write!(f, "already running as process {pid}"),
             Detail::Signal(signal) => write!(f, "killed by signal {signal}"),
             Detail::None => self.errno.fmt(f),

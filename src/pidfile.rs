@@ -29,6 +29,9 @@ bitflags::bitflags! {
         const OWNER = 1;
         /// The fd survives execve(2), and the locks with it: for a daemon that is a program yet to be executed.
         const INHERIT = 2;
+        /// The directory of the file is not kept open, so that the file can only be emptied, not removed. For a daemon in
+        /// a new root directory, for which an open directory outside is a way out.
+        const ONLY_EMPTY = 4;
     }
 }
 
@@ -95,7 +98,8 @@ pub enum State {
 pub struct Reading {
     /// The truth, from the locks.
     pub state: State,
-    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty.
+    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is
+    /// none, though a daemon runs.
     pub written: i32,
 }
 
@@ -116,7 +120,7 @@ pub fn open(path: &CStr, options: &Options) -> Result<Pidfile, Error> {
 
 /// What the file's number and its locks say. It disturbs no daemon and makes no start fail.
 ///
-/// `EBADMSG` when the first line is not a positive number. Not for the daemon itself: see the module's last words.
+/// `EBADMSG` when the first line is not a positive number, and no daemon runs. Not for the daemon itself: see the module's last words.
 pub fn read(path: &CStr) -> Result<Reading, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match fd::open(CWD, path, flags, Mode::empty()) {
@@ -124,8 +128,12 @@ pub fn read(path: &CStr) -> Result<Reading, Errno> {
         result => result.map_err(unless_socket)?,
     };
     regular(&file)?;
-    let written = number(file.lend())?;
-    Ok(Reading { state: state(file.lend(), written)?, written })
+    let written = number(file.lend());
+    match (state(file.lend(), written.unwrap_or(0))?, written) {
+        // The lock tells the truth, whatever the file says.
+        (State::Running(pid), Err(Errno::BADMSG)) => Ok(Reading { state: State::Running(pid), written: -1 }),
+        (state, written) => Ok(Reading { state, written: written? }),
+    }
 }
 
 impl Pidfile {
@@ -161,8 +169,13 @@ impl Pidfile {
         let file = fd::borrow(self.fd)?;
         lock_for_process(file)?;
         let pid = rustix::process::getpid().as_raw_pid();
+        write_number(file, pid)?;
         self.writer = pid;
-        write_number(file, pid)
+        if self.flags & Flags::ONLY_EMPTY.bits() != 0 {
+            let _ = fd::close(self.directory);
+            self.directory = -1;
+        }
+        Ok(())
     }
 
     /// The other process that has the process lock, if one has.
@@ -182,7 +195,7 @@ impl Pidfile {
             return Err(Errno::PERM);
         }
         rustix::fs::ftruncate(fd::borrow(self.fd)?, 0)?;
-        self.unlink()
+        if self.flags & Flags::ONLY_EMPTY.bits() != 0 { Ok(()) } else { self.unlink() }
     }
 
     /// Closes the file and its directory, where they are open. The lock goes with the last copy of the file's fd.
@@ -300,6 +313,10 @@ fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pid
 /// A file that was replaced between open and lock is not the pidfile.
 fn is_pidfile(file: &Fd, directory: BorrowedFd<'_>, name: &CStr) -> Result<Option<Stat>, Errno> {
     let stat = regular(file)?;
+    // A second name may be a trap: the file that it leads to would be emptied.
+    if stat.st_nlink > 1 {
+        return Err(Errno::MLINK);
+    }
     Ok(if is_there(directory, name, identity(&stat))? { Some(stat) } else { None })
 }
 
@@ -332,8 +349,6 @@ fn unless_socket(errno: Errno) -> Errno {
 fn regular(file: &Fd) -> Result<Stat, Errno> {
     let stat = rustix::fs::fstat(file.lend())?;
     match FileType::from_raw_mode(stat.st_mode as _) {
-        // A second name may be a trap: the file that it leads to would be emptied.
-        FileType::RegularFile if stat.st_nlink > 1 => Err(Errno::MLINK),
         FileType::RegularFile => Ok(stat),
         FileType::Directory => Err(Errno::ISDIR),
         _ => Err(Errno::INVAL),

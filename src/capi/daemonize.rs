@@ -21,10 +21,11 @@ pub enum rdaemon_stream_action {
     RDAEMON_STREAM_NULL = 1,
     /// As it is.
     RDAEMON_STREAM_INHERIT = 2,
-    /// The fd, which is closed in the daemon afterwards unless it is in files_preserve.
+    /// The fd, which is closed in the daemon afterwards (in a process that does not detach: in this process) unless it is in
+    /// files_preserve or RDAEMON_KEEP_FDS is set.
     RDAEMON_STREAM_FD = 3,
     /// The file at path, opened in the original process, with its working directory and its privileges. Standard input
-    /// reads it; standard output and error append to it, and create it if need be.
+    /// reads it; standard output and error append to it, and create it if need be. A FIFO that nobody reads is -ENXIO.
     RDAEMON_STREAM_FILE = 4,
     /// Standard error only: what standard output becomes.
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
@@ -41,7 +42,7 @@ pub struct rdaemon_stream {
     /// For RDAEMON_STREAM_FILE.
     pub path: *const c_char,
     /// For RDAEMON_STREAM_FILE: any of O_TRUNC, O_EXCL (both for output only), O_SYNC, O_DSYNC and O_NOFOLLOW, in
-    /// addition. A FIFO is opened without waiting for its other end.
+    /// addition.
     pub open_flags: i32,
     /// For RDAEMON_STREAM_FILE: the permission bits of a new file, whatever the umask. 0: 0640.
     pub mode: u32,
@@ -52,7 +53,8 @@ pub struct rdaemon_stream {
 pub enum rdaemon_detach {
     /// Yes, unless a service manager started this process, which then is the daemon already: see rdaemon_started_by().
     RDAEMON_DETACH_AUTO = 0,
-    /// Yes. Refused with -EALREADY when this process was given sockets to serve: its manager would lose sight of it.
+    /// Yes. Refused with -EALREADY when this process was given sockets to serve, as its manager would lose sight of it,
+    /// unless RDAEMON_DETACH_ACTIVATED insists.
     RDAEMON_DETACH_YES = 1,
     /// No: this process becomes the daemon.
     RDAEMON_DETACH_NO = 2,
@@ -60,21 +62,21 @@ pub enum rdaemon_detach {
 
 /// Flags of struct rdaemon_config. They say what is kept of the process as it is, and what is added.
 #[repr(C)]
-pub enum rdaemon_flags {
+pub enum rdaemon_config_flags {
     /// The channel between the original process and the daemon stays open, until the daemon says rdaemon_ready() or
     /// rdaemon_fail(); the original process waits for that with rdaemon_wait_ready(). Needs ret_daemon.
     RDAEMON_NOTIFY_READY = 1,
     /// Every signal gets its default disposition, before the signal map; and no signal is blocked.
     RDAEMON_RESET_SIGNALS = 2,
-    /// There is no default signal map.
+    /// There is no default signal map. Not with a signal_map.
     RDAEMON_KEEP_SIGNALS = 4,
     /// No fd is closed.
     RDAEMON_KEEP_FDS = 8,
-    /// The working directory stays. Not with a chroot_directory: it would be a way out.
+    /// The working directory stays. Not with a working_directory, nor with a chroot_directory: it would be a way out.
     RDAEMON_KEEP_CWD = 16,
-    /// The file creation mask stays.
+    /// The file creation mask stays. Not with a umask.
     RDAEMON_KEEP_UMASK = 32,
-    /// Core dumps stay possible.
+    /// Core dumps stay possible. Not with RDAEMON_UNDUMPABLE.
     RDAEMON_KEEP_CORE = 64,
     /// The effective ids of a set-user-id program stay. By default they become the real ones.
     RDAEMON_KEEP_PRIVILEGES = 128,
@@ -84,23 +86,23 @@ pub enum rdaemon_flags {
     RDAEMON_SET_NO_NEW_PRIVS = 512,
     /// inetd started this process, which counts as having been given a socket. Nothing else could tell.
     RDAEMON_INETD = 1024,
-    /// Detach although this process was given sockets to serve, as for a unit of Type=forking.
+    /// With RDAEMON_DETACH_YES: detach although this process was given sockets to serve, as for a unit of Type=forking.
     RDAEMON_DETACH_ACTIVATED = 2048,
 }
 
 const _: () = {
-    assert!(rdaemon_flags::RDAEMON_NOTIFY_READY as u32 == Flags::NOTIFY_READY.bits());
-    assert!(rdaemon_flags::RDAEMON_RESET_SIGNALS as u32 == Flags::RESET_SIGNALS.bits());
-    assert!(rdaemon_flags::RDAEMON_KEEP_SIGNALS as u32 == Flags::KEEP_SIGNALS.bits());
-    assert!(rdaemon_flags::RDAEMON_KEEP_FDS as u32 == Flags::KEEP_FDS.bits());
-    assert!(rdaemon_flags::RDAEMON_KEEP_CWD as u32 == Flags::KEEP_CWD.bits());
-    assert!(rdaemon_flags::RDAEMON_KEEP_UMASK as u32 == Flags::KEEP_UMASK.bits());
-    assert!(rdaemon_flags::RDAEMON_KEEP_CORE as u32 == Flags::KEEP_CORE.bits());
-    assert!(rdaemon_flags::RDAEMON_KEEP_PRIVILEGES as u32 == Flags::KEEP_PRIVILEGES.bits());
-    assert!(rdaemon_flags::RDAEMON_UNDUMPABLE as u32 == Flags::UNDUMPABLE.bits());
-    assert!(rdaemon_flags::RDAEMON_SET_NO_NEW_PRIVS as u32 == Flags::SET_NO_NEW_PRIVS.bits());
-    assert!(rdaemon_flags::RDAEMON_INETD as u32 == Flags::INETD.bits());
-    assert!(rdaemon_flags::RDAEMON_DETACH_ACTIVATED as u32 == Flags::DETACH_ACTIVATED.bits());
+    assert!(rdaemon_config_flags::RDAEMON_NOTIFY_READY as u32 == Flags::NOTIFY_READY.bits());
+    assert!(rdaemon_config_flags::RDAEMON_RESET_SIGNALS as u32 == Flags::RESET_SIGNALS.bits());
+    assert!(rdaemon_config_flags::RDAEMON_KEEP_SIGNALS as u32 == Flags::KEEP_SIGNALS.bits());
+    assert!(rdaemon_config_flags::RDAEMON_KEEP_FDS as u32 == Flags::KEEP_FDS.bits());
+    assert!(rdaemon_config_flags::RDAEMON_KEEP_CWD as u32 == Flags::KEEP_CWD.bits());
+    assert!(rdaemon_config_flags::RDAEMON_KEEP_UMASK as u32 == Flags::KEEP_UMASK.bits());
+    assert!(rdaemon_config_flags::RDAEMON_KEEP_CORE as u32 == Flags::KEEP_CORE.bits());
+    assert!(rdaemon_config_flags::RDAEMON_KEEP_PRIVILEGES as u32 == Flags::KEEP_PRIVILEGES.bits());
+    assert!(rdaemon_config_flags::RDAEMON_UNDUMPABLE as u32 == Flags::UNDUMPABLE.bits());
+    assert!(rdaemon_config_flags::RDAEMON_SET_NO_NEW_PRIVS as u32 == Flags::SET_NO_NEW_PRIVS.bits());
+    assert!(rdaemon_config_flags::RDAEMON_INETD as u32 == Flags::INETD.bits());
+    assert!(rdaemon_config_flags::RDAEMON_DETACH_ACTIVATED as u32 == Flags::DETACH_ACTIVATED.bits());
 };
 
 /// What kind of daemon the process becomes. All zero is the classic, safe daemon: detached, in "/", umask 0, standard
@@ -110,7 +112,7 @@ const _: () = {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_config {
-    /// enum rdaemon_flags.
+    /// enum rdaemon_config_flags.
     pub flags: u32,
     /// enum rdaemon_detach.
     pub detach: u32,
@@ -118,28 +120,31 @@ pub struct rdaemon_config {
     pub working_directory: *const c_char,
     /// The root directory. NULL: as it is.
     pub chroot_directory: *const c_char,
-    /// The file creation mask. It affects neither the pidfile nor the files of the streams.
+    /// The file creation mask, up to 0777. It affects neither the pidfile nor the files of the streams.
     pub umask: u32,
-    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit.
+    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit. A process that does not
+    /// detach has none.
     pub timeout_ms: i32,
-    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none.
+    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none. The daemon must not
+    /// open it again: see rdaemon_pidfile_write().
     pub pidfile: *const c_char,
     /// How it is opened.
     pub pidfile_options: rdaemon_pidfile_options,
     /// The fds that stay open besides 0 to 2, in any order; each must be open.
     pub files_preserve: *const i32,
-    /// How many they are.
+    /// Number of entries.
     pub files_preserve_len: usize,
     /// What fds 0, 1 and 2 become, in this order.
     pub streams: [rdaemon_stream; 3],
     /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
-    /// RDAEMON_SIGNAL_TERMINATE. Anything else replaces that. All other signals, and the signal mask, stay the caller's.
+    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that. All other signals, and the signal mask, stay
+    /// the caller's.
     pub signal_map: *const rdaemon_signal_action,
-    /// How many lines it has.
+    /// Number of entries, at most 128.
     pub signal_map_len: usize,
-    /// Resource limits. RLIMIT_CORE only with RDAEMON_KEEP_CORE.
+    /// Resource limits, at most 32. RLIMIT_CORE only with RDAEMON_KEEP_CORE.
     pub limits: *const rdaemon_limit,
-    /// How many they are.
+    /// Number of entries.
     pub limits_len: usize,
     /// Whose rights the daemon has.
     pub identity: rdaemon_identity,
@@ -151,7 +156,8 @@ pub struct rdaemon_config {
 pub struct rdaemon_daemon {
     /// The daemon's pid, in both processes.
     pub pid: i32,
-    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds. Daemon: -1.
+    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds, or when no fd was free for it.
+    /// Daemon: -1.
     pub pidfd: i32,
     /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close; for
     /// rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
@@ -243,7 +249,7 @@ impl rdaemon_stream {
     }
 }
 
-/// Tells whether rdaemon_daemonize() would refuse the configuration. It opens nothing and changes nothing, and says
+/// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and says
 /// nothing about what only the steps find out, such as a directory that is not there.
 ///
 /// config: NULL, 0 for the defaults. ret_status may be NULL.
@@ -266,10 +272,13 @@ pub unsafe extern "C" fn rdaemon_check(
 /// Makes the process a daemon.
 ///
 /// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
-/// make fds 0 to 2 open; open /dev/null, the pidfile (locked, so that a second start is refused here) and the files of
-/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds; umask;
+/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of the
+/// streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds; umask;
 /// chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
 /// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
+///
+/// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
+/// raises a SIGCHLD in the original one.
 ///
 /// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
 ///
@@ -284,7 +293,9 @@ pub unsafe extern "C" fn rdaemon_check(
 /// - else any error of the system calls of that step.
 ///
 /// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes that
-/// were made have ended without running a handler of atexit(3) or flushing stdio. In a process that does not detach the
+/// were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was there and
+/// was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for it, and one
+/// that was created through a dangling symlink. In a process that does not detach the
 /// steps before the failed one stay done.
 ///
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
@@ -341,7 +352,7 @@ impl rdaemon_daemon {
     }
 }
 
-/// Tells the original process that the daemon's own set-up is done, and closes ready_fd.
+/// Tells the original process that the daemon's own set-up is done, and closes ready_fd, whatever it returns.
 ///
 /// ready_fd is that of struct rdaemon_daemon in the daemon; with -1, as in a daemon that did not detach, the call does
 /// nothing.
@@ -377,9 +388,10 @@ pub unsafe extern "C" fn rdaemon_fail(ready_fd: c_int, error: c_int) -> c_int {
 /// once, though a worker that it forked may hold the channel; without one (-1) only when all of them have ended.
 /// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_status may be NULL.
 ///
-/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without a word, -ETIMEDOUT when
+/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without reporting, -ETIMEDOUT when
 /// the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad arguments.
-/// In every failure the step is RDAEMON_STEP_READY.
+/// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has returned
+/// 0 or the daemon's error, a further call finds nothing and returns -ESRCH.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_wait_ready(
@@ -440,7 +452,7 @@ const _: () = {
     assert!(rdaemon_started_by_flags::RDAEMON_STARTED_STDIN_IS_SOCKET as u32 == StartedBy::STDIN_IS_SOCKET.bits());
 };
 
-/// Tells what is known of who started this process. The conclusions rest on evidence alone: variables that name no pid
+/// Tells what is known of who started this process. rdaemon_daemonize() uses the conclusions only, and these rest on evidence alone: variables that name no pid
 /// are inherited by children of children, and a socket on standard input may come from anywhere.
 ///
 /// Returns enum rdaemon_started_by_flags (>= 0).

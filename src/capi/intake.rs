@@ -144,6 +144,38 @@ pub(super) fn optional_path<'a>(path: *const c_char) -> Result<Option<&'a CStr>,
     Err(Errno::NAMETOOLONG)
 }
 
+/// A C buffer that is written to until it is full, and counts on.
+pub(super) struct Text {
+    to: *mut c_char,
+    room: usize,
+    length: usize,
+}
+
+impl Text {
+    pub(super) fn new(to: *mut c_char, room: usize) -> Text {
+        Text { to, room, length: 0 }
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if self.length + 1 < self.room {
+                // SAFETY: within the C caller's buffer, and before its last byte.
+                unsafe { self.to.wrapping_add(self.length).write(byte as c_char) };
+            }
+            self.length += 1;
+        }
+    }
+
+    /// Writes the NUL; answers the length of the whole text.
+    pub(super) fn end(self) -> usize {
+        if self.room > 0 {
+            // SAFETY: at most the last byte of the C caller's buffer.
+            unsafe { self.to.wrapping_add(self.length.min(self.room - 1)).write(0) };
+        }
+        self.length
+    }
+}
+
 /// A result as C wants it, the caller's errno left alone.
 pub(super) fn answer(call: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
     errno::preserved(|| call().unwrap_or_else(|errno| errno.raw_os_error().wrapping_neg()))

@@ -1,4 +1,4 @@
-use super::intake::{answer, path, refuse, sized, sized_in, sized_out};
+use super::intake::{Sized_, answer, path, refuse, sized, sized_in, sized_out};
 use super::status::rdaemon_status;
 use super::steps::step_mode;
 use crate::error::Step;
@@ -13,14 +13,18 @@ pub enum rdaemon_pidfile_flags {
     RDAEMON_PIDFILE_OWNER = 1,
     /// The file's fd survives execve(2), and the locks with it: for a daemon that is a program yet to be executed.
     RDAEMON_PIDFILE_INHERIT = 2,
+    /// The directory is not kept open after rdaemon_pidfile_write(), so that the file can only be emptied, not removed. For
+    /// a daemon in a new root directory: an open directory outside is a way out of it.
+    RDAEMON_PIDFILE_ONLY_EMPTY = 4,
 }
 
 const _: () = {
     assert!(rdaemon_pidfile_flags::RDAEMON_PIDFILE_OWNER as u32 == Flags::OWNER.bits());
     assert!(rdaemon_pidfile_flags::RDAEMON_PIDFILE_INHERIT as u32 == Flags::INHERIT.bits());
+    assert!(rdaemon_pidfile_flags::RDAEMON_PIDFILE_ONLY_EMPTY as u32 == Flags::ONLY_EMPTY.bits());
 };
 
-/// How a pidfile is opened. All zero: mode 0644, the owner who created it, closed by execve(2).
+/// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the owner who created it, closed by execve(2).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_pidfile_options {
@@ -50,14 +54,15 @@ impl rdaemon_pidfile_options {
 }
 
 /// An open, locked pidfile: plain data, to be copied freely, that needs no destructor. The lock is held until every
-/// copy of fd is closed, in this process and in those forked from it; when the process ends at the latest.
+/// copy of fd is closed, in this process and in those forked from it; when the process ends at the latest. A zeroed
+/// handle is a closed one.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_pidfile {
     /// The file, or -1.
     pub fd: i32,
     /// The directory it is in, for its removal after chdir(2) or chroot(2), or -1. After a chroot(2) it is a way out of
-    /// the new root: close it if that matters more than the removal.
+    /// the new root; RDAEMON_PIDFILE_ONLY_EMPTY does without.
     pub directory_fd: i32,
     /// The process that wrote its pid, or 0.
     pub writer: i32,
@@ -73,9 +78,11 @@ pub struct rdaemon_pidfile {
 
 impl From<rdaemon_pidfile> for Pidfile {
     fn from(c: rdaemon_pidfile) -> Pidfile {
+        // The library makes none below 3: a zeroed handle is a closed one.
+        let open = |fd| if fd > 2 { fd } else { -1 };
         Pidfile {
-            fd: c.fd,
-            directory: c.directory_fd,
+            fd: open(c.fd),
+            directory: open(c.directory_fd),
             writer: c.writer,
             flags: c.flags,
             device: c.device,
@@ -102,15 +109,19 @@ impl From<Pidfile> for rdaemon_pidfile {
 /// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
 /// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
 ///
-/// It must be a regular file, and no symlink. Only under the lock is it emptied, so that nobody reads a stale pid as
-/// that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that are CLOEXEC and
-/// >= 3. ret_status may be NULL.
+/// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a stale pid as
+/// that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that are >= 3 and, but
+/// for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile must not open it again:
+/// see rdaemon_pidfile_write().
 ///
 /// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
-/// starting, or that only workers of a dead daemon remain, after a wait of 100 ms for that to end; -EISDIR for a
-/// directory, -ELOOP for a symlink, -EINVAL for another file that is not regular, for NULL, unknown flags, or a mode that
-/// lets others write; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
-/// After a failure no fd is open and no file is left that was not there.
+/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second while
+/// processes read it; -EISDIR for a
+/// directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL for another file that is not regular, for
+/// NULL, unknown flags, or a mode that lets others write; -EAGAIN when others create and remove it all the time;
+/// -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
+/// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
+/// mode and owner of the options.
 /// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_pidfile_open(
@@ -125,7 +136,7 @@ pub unsafe extern "C" fn rdaemon_pidfile_open(
     answer(|| {
         let checked = || {
             let options = sized_in(options, options_size)?.options()?;
-            if ret_pidfile.is_null() || ret_pidfile_size < size_of::<rdaemon_pidfile>() {
+            if ret_pidfile.is_null() || ret_pidfile_size < rdaemon_pidfile::FIRST {
                 return Err(Errno::INVAL);
             }
             Ok((self::path(path)?, options))
@@ -145,7 +156,7 @@ pub unsafe extern "C" fn rdaemon_pidfile_open(
 /// closes any fd of the file: do not open your own pidfile a second time.
 ///
 /// Returns 0; -EINVAL for NULL or a short handle, -EBADF for a closed one; -EEXIST when another process has the process
-/// lock; -ENOSPC or any other error of write(2), and then the file is empty.
+/// lock; -ENOSPC or any other error of write(2), and then the file is empty, and the handle to be closed.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_pidfile_write(pidfile: *mut rdaemon_pidfile, pidfile_size: usize) -> c_int {
@@ -181,7 +192,8 @@ pub struct rdaemon_pidfile_state {
     /// The running daemon, as the kernel names the holder of the process lock; 0 for none. On systems without process
     /// locks of their own the number in the file.
     pub pid: i32,
-    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty.
+    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is none,
+    /// though a daemon runs.
     pub written: i32,
     /// Zero.
     pub reserved: u32,
@@ -189,7 +201,8 @@ pub struct rdaemon_pidfile_state {
 
 /// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
 ///
-/// Returns enum rdaemon_pidfile_state_kind (>= 0), -EBADMSG when the file's first line is not a positive number, -EINVAL,
+/// Returns enum rdaemon_pidfile_state_kind (>= 0), -EBADMSG when no daemon runs and the file's first line is not a
+/// positive number, -EINVAL,
 /// -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does, or any other error of open(2).
 /// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
 /// Since 0.1.0.
@@ -212,7 +225,7 @@ pub unsafe extern "C" fn rdaemon_pidfile_read(
     })
 }
 
-/// Empties the pidfile and removes it, by the directory as it was when the file was opened, so that chdir(2) or
+/// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file was opened, so that chdir(2) or
 /// chroot(2) make no difference. The handle stays open, and the lock held.
 ///
 /// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now

@@ -1,11 +1,11 @@
-use super::intake::{self, sized, sized_in, sized_out};
+use super::intake::{self, Text, sized, sized_in, sized_out};
 use crate::decimal;
 use crate::error::{Detail, Error, Step};
 use core::ffi::{c_char, c_int};
 use rustix::io::Errno;
 
-/// The steps of the operations, in the order in which daemonize takes them. The numbers never change; later versions
-/// add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
+/// The steps of the operations, in the order in which daemonize takes them. A killed daemon's status tells the step that it
+/// had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
 #[repr(C)]
 pub enum rdaemon_step {
     /// Nothing failed.
@@ -14,10 +14,10 @@ pub enum rdaemon_step {
     RDAEMON_STEP_CONFIG = 1,
     /// Original process: fds 0 to 2 made open.
     RDAEMON_STEP_OPEN_STDIO = 2,
-    /// Original process: /dev/null and the files of the streams opened.
-    RDAEMON_STEP_OPEN_STREAMS = 3,
     /// Original process: pidfile opened, locked and emptied.
-    RDAEMON_STEP_PIDFILE_OPEN = 4,
+    RDAEMON_STEP_PIDFILE_OPEN = 3,
+    /// Original process: /dev/null and the files of the streams opened.
+    RDAEMON_STEP_OPEN_STREAMS = 4,
     /// Original process: the channel made on which the daemon reports.
     RDAEMON_STEP_CHANNEL = 5,
     /// Either fork of the double fork.
@@ -88,7 +88,7 @@ pub struct rdaemon_status {
     pub step: i32,
     /// The negative errno that the call returned; 0 on success.
     pub error: i32,
-    /// On success the daemon's pid. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
+    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
     /// while that is starting, or when only workers of a dead daemon remain. Else 0.
     pub pid: i32,
     /// The signal that killed a process before it could report, where known; else 0.
@@ -141,7 +141,8 @@ pub extern "C" fn rdaemon_step_name(step: c_int) -> *const c_char {
 ///
 /// The line goes to the len bytes at buf, cut to fit, always with its NUL; buf may be NULL when len is 0.
 ///
-/// Returns the length of the whole line without its NUL, as snprintf(3) does, or -EINVAL for a NULL or short status.
+/// Returns the length of the whole line without its NUL, as snprintf(3) does; -EINVAL for a NULL or short status, or for
+/// a NULL buf with a len; -E2BIG for a status with unknown fields.
 /// Neither async-signal-safe nor thread-safe with setlocale(3): it asks strerror_r(3). Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_status_message(
@@ -155,19 +156,14 @@ pub unsafe extern "C" fn rdaemon_status_message(
         if status_size == 0 || (buf.is_null() && len > 0) {
             return Err(Errno::INVAL);
         }
-        let mut line = Line { to: buf, room: len, length: 0 };
+        let mut line = Line(Text::new(buf, len));
         line.describe(&status);
-        line.end();
-        c_int::try_from(line.length).map_err(|_| Errno::OVERFLOW)
+        c_int::try_from(line.0.end()).map_err(|_| Errno::OVERFLOW)
     })
 }
 
-/// A C buffer that is written to until it is full, and counts on.
-struct Line {
-    to: *mut c_char,
-    room: usize,
-    length: usize,
-}
+/// The line that describes a status.
+struct Line(Text);
 
 impl Line {
     fn describe(&mut self, status: &rdaemon_status) {
@@ -175,7 +171,7 @@ impl Line {
             return self.text("success");
         }
         self.step(status.step);
-        if status.subject != 0 {
+        if status.subject != 0 && status.subject != status.step {
             self.step(status.subject);
         }
         match crate::sys::errno::from_number(status.error.wrapping_neg()) {
@@ -185,7 +181,9 @@ impl Line {
             }
             _ if status.signal != 0 => self.text_and_number("killed before it reported, by signal ", status.signal),
             Errno::SRCH => self.text("the process ended before it reported"),
-            Errno::ALREADY => self.text("a service manager has activated this process, and would lose sight of it"),
+            Errno::ALREADY if status.subject == Step::DoubleFork as i32 => {
+                self.text("a service manager has activated this process, and would lose sight of it")
+            }
             errno => self.error(errno.raw_os_error()),
         }
     }
@@ -197,32 +195,15 @@ impl Line {
 
     fn text_and_number(&mut self, text: &str, number: i32) {
         self.text(text);
-        self.bytes(decimal::digits(number.unsigned_abs(), &mut [0; 12]));
+        self.0.push(decimal::digits(number.unsigned_abs(), &mut [0; 12]));
     }
 
     fn error(&mut self, errno: i32) {
-        self.bytes(crate::sys::errno::describe(errno, &mut [0; 128]));
+        self.0.push(crate::sys::errno::describe(errno, &mut [0; 128]));
     }
 
     fn text(&mut self, text: &str) {
-        self.bytes(text.as_bytes());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if self.length + 1 < self.room {
-                // SAFETY: within the caller's buffer, and before its last byte.
-                unsafe { self.to.wrapping_add(self.length).write(byte as c_char) };
-            }
-            self.length += 1;
-        }
-    }
-
-    fn end(&self) {
-        if self.room > 0 {
-            // SAFETY: at most the last byte of the caller's buffer.
-            unsafe { self.to.wrapping_add(self.length.min(self.room - 1)).write(0) };
-        }
+        self.0.push(text.as_bytes());
     }
 }
 

@@ -18,14 +18,14 @@ pub extern "C" fn rdaemon_setsid() -> c_int {
 }
 
 /// Continues in a grandchild as well: fork(2), setsid(2), fork(2). The grandchild belongs to a new session that it does
-/// not lead, so that it never acquires a controlling terminal, and is nobody's child but init's.
+/// not lead, so that it never acquires a controlling terminal, and is the child of init, or of the nearest subreaper.
 ///
 /// ret_pidfd, unless NULL, gets a pidfd of the grandchild in the original process (CLOEXEC, >= 3; yours to close), or -1
-/// on a system without pidfds; in the grandchild it is left alone.
+/// on a system without pidfds or when no fd was free for it; in the grandchild it is left alone.
 ///
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
-/// -ESRCH: somebody killed the process between.
+/// -ESRCH: somebody killed the process between, and there may be a grandchild that nobody knows of.
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
 /// threads only the calling one continues in the grandchild, which must not need a lock that another thread holds.
 /// Since 0.1.0.
@@ -57,7 +57,8 @@ pub enum rdaemon_close_fds_flags {
 /// rdaemon_close_fds_flags.
 ///
 /// It works through close_range(2), which meets fds above a lowered RLIMIT_NOFILE too; where that is refused, for
-/// whatever reason, through /proc/self/fd; where that is hidden, by counting up to the limit, but not beyond 1048576.
+/// whatever reason, through /proc/self/fd; where that is hidden, by counting up to the hard RLIMIT_NOFILE, at least to
+/// 65536, and not at all where it is above 1048576.
 ///
 /// Returns 0, -EINVAL for a negative lowest, an unknown flag or a NULL keep, or the error of close_range(2) when no
 /// way was left; some fds may be closed then.
@@ -77,7 +78,7 @@ pub unsafe extern "C" fn rdaemon_close_fds(lowest: c_int, keep: *const i32, keep
 }
 
 /// Opens /dev/null on each of fds 0, 1 and 2 that is closed, so that no file opened later becomes a standard stream by
-/// accident.
+/// accident. These fds are inherited through execve(2).
 ///
 /// Returns how many it opened, -ENODEV when /dev/null is not the null device, or any error of open(2).
 /// Async-signal-safe. Not thread-safe with threads that close fds 0 to 2. Since 0.1.0.
@@ -96,8 +97,8 @@ pub enum rdaemon_fd {
 }
 
 /// Makes fds 0, 1 and 2 duplicates of in, out and err, all at once: a source may itself be a standard stream that is
-/// replaced, so that (0, 2, 1) swaps output and error. The three are inherited through execve(2) then, also where
-/// source and target are the same.
+/// replaced, so that (0, 2, 1) swaps output and error. Each that is not RDAEMON_FD_INHERIT is inherited through execve(2)
+/// then, also where source and target are the same.
 ///
 /// Each of the three is an open fd, RDAEMON_FD_INHERIT or RDAEMON_FD_NULL. The sources stay open.
 ///
@@ -124,11 +125,11 @@ pub enum rdaemon_prevent_core_flags {
     RDAEMON_PREVENT_CORE_UNDUMPABLE = 1,
 }
 
-/// Prevents core dumps of this process and of all that it starts.
+/// Prevents core dumps of this process and, by a limit that is inherited, of all that it starts.
 ///
 /// It sets the soft and the hard RLIMIT_CORE, on Linux to 1, which the kernel takes for "no dump, not even into a
 /// pipe"; with 0 a core_pattern that names a program would still get one. Where the hard limit is 0 already and may not
-/// be raised, the dumpable attribute is cleared instead. flags: 0 or enum rdaemon_prevent_core_flags.
+/// be raised, the dumpable attribute is cleared instead, which ends with execve(2). flags: 0 or enum rdaemon_prevent_core_flags.
 ///
 /// Returns 0, -EINVAL for an unknown flag, or any error of setrlimit(2) or prctl(2).
 /// Async-signal-safe, thread-safe. Since 0.1.0.
@@ -240,7 +241,8 @@ pub enum rdaemon_signal_action_kind {
     /// The handler runs, with SA_RESTART.
     RDAEMON_SIGNAL_HANDLER = 2,
     /// The pidfile is removed; then the process dies as by the signal's default, so that whoever waits for it sees
-    /// which signal it was. In a process forked from the daemon the pidfile is left alone.
+    /// which signal it was. In a process forked from the daemon the pidfile is left alone. Refused for a signal whose
+    /// default is not to end the process.
     RDAEMON_SIGNAL_TERMINATE = 3,
 }
 
@@ -322,7 +324,7 @@ pub enum rdaemon_identity_flags {
     RDAEMON_IDENTITY_KEEP_GROUPS = 16,
 }
 
-/// Whose rights the process has. A field counts only when its flag is set.
+/// Whose rights the process has. uid and gid count only when their flags are set; groups without its flag are refused.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_identity {
@@ -330,13 +332,13 @@ pub struct rdaemon_identity {
     pub flags: u32,
     /// The user.
     pub uid: u32,
-    /// The group. Think of it: without one the process keeps the group of the user that it leaves.
+    /// The group. Without RDAEMON_IDENTITY_GID the process keeps the group that it has, though it leaves the user.
     pub gid: u32,
     /// Zero.
     pub reserved: u32,
     /// The supplementary groups; gid_t is an unsigned 32-bit integer on every system supported.
     pub groups: *const u32,
-    /// How many they are.
+    /// Number of entries.
     pub groups_len: usize,
 }
 
@@ -363,12 +365,12 @@ impl rdaemon_identity {
     }
 }
 
-/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and makes
-/// sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
+/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and, when
+/// the user id has changed, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
 ///
-/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1, and then nothing has changed;
-/// -EPERM without the right to it, or when the ids read back are not those asked for; any error of setgroups(2),
-/// setresgid(2) or setresuid(2). On any but -EINVAL a part of the privileges may be gone, and the process should end.
+/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1; -EPERM without the right to it, or
+/// when the ids read back are not those asked for; any error of setgroups(2), setresgid(2) or setresuid(2). After any
+/// error a part of the privileges may be gone, and the process should end.
 /// Async-signal-safe in a process with one thread. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_drop_privileges(identity: *const rdaemon_identity, identity_size: usize) -> c_int {

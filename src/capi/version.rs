@@ -4,7 +4,7 @@ use core::ffi::c_char;
 pub const RDAEMON_VERSION_MAJOR: u32 = 0;
 /// The second number changes when something was added; while the first is 0, also when the ABI does.
 pub const RDAEMON_VERSION_MINOR: u32 = 1;
-/// The third number changes when something was mended.
+/// The third number changes when something was fixed.
 pub const RDAEMON_VERSION_PATCH: u32 = 0;
 /// The version as one number, for comparisons: MAJOR * 1000000 + MINOR * 1000 + PATCH.
 pub const RDAEMON_VERSION_NUMBER: u32 = 1000;

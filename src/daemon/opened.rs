@@ -29,13 +29,13 @@ struct StreamFile<'a> {
 impl<'p> Opened<'p> {
     pub(super) fn new(plan: &Plan<'p>) -> Result<Opened<'p>, Error> {
         let mut opened = Opened { null: None, files: [const { None }; 3], pidfile: None, writer: -1 };
-        if plan.streams.iter().any(|stream| matches!(stream, Stream::Null)) {
-            opened.null = Some(step::stdio::open_null().at(Step::OpenStreams)?);
-        }
+        // Before the streams: a start that is refused because a daemon runs truncates no log of its.
         if let Some(path) = plan.config.pidfile {
             opened.pidfile = Some(pidfile::open(path, &plan.config.pidfile_options)?);
         }
-        // After the pidfile: a start that is refused because a daemon runs truncates no log of its.
+        if plan.streams.iter().any(|stream| matches!(stream, Stream::Null)) {
+            opened.null = Some(step::stdio::open_null().at(Step::OpenStreams)?);
+        }
         for ((target, stream), file) in (0..).zip(&plan.streams).zip(&mut opened.files) {
             *file = open_file(target, stream).at(Step::OpenStreams)?;
         }
@@ -49,7 +49,7 @@ impl<'p> Opened<'p> {
         let null = self.null.as_ref().map_or(-1, Fd::number);
         let (pidfile, directory) = self.pidfile.as_ref().map_or((-1, -1), |pidfile| (pidfile.fd, pidfile.directory));
         let [a, b, c] = self.files.each_ref().map(|file| file.as_ref().map_or(-1, |file| file.fd.number()));
-        [input, output, error, null, directory, pidfile, a, b, c, self.writer]
+        [input, output, error, directory, pidfile, null, a, b, c, self.writer]
     }
 
     pub(super) fn sources<'a>(&'a self, streams: &[Stream<'a>; 3]) -> Result<[Source<'a>; 3], Errno> {

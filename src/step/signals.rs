@@ -27,14 +27,21 @@ pub struct SignalMapEntry {
 }
 
 impl SignalMapEntry {
-    /// `EINVAL` for a number out of range, for a signal that cannot be caught, and for one that libc keeps for itself.
+    /// `EINVAL` for a number out of range, for a signal that cannot be caught or that libc keeps for itself, and for
+    /// `Terminate` on one whose default is not to end the process.
     pub(crate) fn check(&self) -> Result<(), Errno> {
+        let terminates = !matches!(self.action, SignalAction::Terminate) || !SURVIVABLE.contains(&self.signal);
         let possible = (1..signals::END).contains(&self.signal)
             && !matches!(self.signal, libc::SIGKILL | libc::SIGSTOP)
-            && !is_reserved(self.signal);
+            && !is_reserved(self.signal)
+            && terminates;
         if possible { Ok(()) } else { Err(Errno::INVAL) }
     }
 }
+
+/// The signals whose default is not to end the process.
+const SURVIVABLE: [c_int; 7] =
+    [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 
 fn is_reserved(signal: c_int) -> bool {
     let libcs = if cfg!(target_env = "musl") { 32..=34 } else { 32..=33 };
@@ -86,8 +93,6 @@ extern "C" fn terminate(signal: c_int) {
         let _ = pidfile.remove();
     }
     signals::die_of(signal);
-    // Only a signal whose default is to be ignored comes back.
-    crate::sys::process::exit(0)
 }
 
 /// `sigaction()`, `sigprocmask()`—Sets every signal to its default and empties the calling thread's signal mask.
