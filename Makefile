@@ -10,6 +10,9 @@ libdir = $(prefix)/lib
 
 CARGO = cargo
 CBINDGEN_VERSION = 0.29.4
+# Size is what the archive is compiled for, but calls that are larger than what they call are not worth it.
+SMALL = -C llvm-args=-inline-threshold=50
+HEADER = include/rdaemon.h
 INSTALL = install
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -28,7 +31,7 @@ target/artifact/rdaemon.o: $(SOURCES) Cargo.lock
 	mkdir -p $(@D)
 	rm -f $@
 	$(CARGO) rustc --release --locked --lib --features capi --crate-type staticlib --target-dir target/artifact -- \
-	    --cfg rdaemon_artifact --emit obj=$@
+	    --cfg rdaemon_artifact $(SMALL) --emit obj=$@
 
 # The same, with a panic handler that does not link.
 target/proof/rdaemon.o: $(SOURCES) Cargo.lock
@@ -46,7 +49,7 @@ header: $(CBINDGEN)
 	$(CBINDGEN) --quiet --config cbindgen.toml --output include/rdaemon.h .
 
 check-header: $(CBINDGEN)
-	$(CBINDGEN) --quiet --config cbindgen.toml --output include/rdaemon.h --verify .
+	$(CBINDGEN) --quiet --config cbindgen.toml --output $(HEADER) --verify .
 
 .PHONY: install uninstall
 install: librdaemon.a

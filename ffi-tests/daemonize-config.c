@@ -428,7 +428,7 @@ TEST(a_reserved_field_must_be_zero) {
 /* ---- pidfile ---- */
 
 TEST(a_bad_pidfile_is_refused) {
-    refused((struct rdaemon_config){.pidfile = "/x", .pidfile_options = {.flags = 4}}, -EINVAL,
+    refused((struct rdaemon_config){.pidfile = "/x", .pidfile_options = {.flags = 8}}, -EINVAL,
             RDAEMON_STEP_PIDFILE_OPEN);
     refused((struct rdaemon_config){.pidfile = "/x", .pidfile_options = {.mode = 01000}}, -EINVAL,
             RDAEMON_STEP_PIDFILE_OPEN);

@@ -466,7 +466,7 @@ FAILURE(dispositions_denied, SET_SIGNALS, EPERM) {
     deny_syscall(SYS_rt_sigaction, EPERM);
 }
 
-FAILURE(report_denied, REPORT, ESRCH) {
+FAILURE(introduction_denied, DOUBLE_FORK, ESRCH) {
     deny_syscall(SYS_sendmsg, EPERM);
     deny_syscall(SYS_sendto, EPERM);
 }

@@ -279,6 +279,8 @@ struct rdaemon_pidfile_options {
     /// enum rdaemon_pidfile_flags.
     uint32_t flags;
     /// The permission bits, whatever the umask; others may not write. 0: 0644 for a new file, unchanged for an old one.
+    /// Whoever may read the file can lock it, and so refuse a start, but can never pose as the daemon: 0600 where that
+    /// matters.
     uint32_t mode;
     /// With RDAEMON_PIDFILE_OWNER: the user.
     uint32_t uid;
@@ -492,8 +494,7 @@ int rdaemon_check(const struct rdaemon_config *config,
 ///
 /// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes that
 /// were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was there and
-/// was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for it, and one
-/// that was created through a dangling symlink. In a process that does not detach the
+/// was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for it. In a process that does not detach the
 /// steps before the failed one stay done.
 ///
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
@@ -748,7 +749,8 @@ int rdaemon_reset_signals(void);
 /// Returns 0; -EINVAL for a signal that does not exist, cannot be caught or belongs to libc, an unknown action, a
 /// missing or superfluous handler, more than 128 lines, or a short pidfile; -E2BIG for a pidfile with unknown fields.
 /// On any of these nothing has changed.
-/// Async-signal-safe. Not thread-safe with itself. Since 0.1.0.
+/// Async-signal-safe. Not thread-safe with itself, nor while another thread handles a signal that an earlier map
+/// terminates on. Since 0.1.0.
 int rdaemon_set_signals(const struct rdaemon_signal_action *map,
                         size_t map_len,
                         const struct rdaemon_pidfile *pidfile,

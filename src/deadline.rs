@@ -37,7 +37,18 @@ impl Deadline {
         Some(Timespec { tv_sec: (left / SECOND) as _, tv_nsec: (left % SECOND) as _ })
     }
 
+    pub(crate) fn is_never(self) -> bool {
+        self.0.is_none()
+    }
+
     pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|moment| moment <= monotonic_nanoseconds())
     }
+}
+
+/// A millisecond, for what can only be asked again and again.
+#[inline(never)]
+pub(crate) fn pause() {
+    let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    let _ = rustix::thread::nanosleep(&millisecond);
 }

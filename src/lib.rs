@@ -25,6 +25,7 @@ pub mod daemon;
 mod deadline;
 mod decimal;
 mod error;
+mod file;
 pub mod pidfile;
 pub mod step;
 /// cbindgen:ignore

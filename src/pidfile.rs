@@ -12,8 +12,9 @@
 //! A process that holds the process lock loses it when it closes *any* fd of that file: it must not open its own
 //! pidfile a second time, not even to read it.
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, pause};
 use crate::error::{Error, Step};
+use crate::file::FileId;
 use crate::sys::cstr::{at_start_of, split_path};
 use crate::sys::fd::{self, Fd};
 use core::ffi::{CStr, c_char};
@@ -145,7 +146,7 @@ impl Pidfile {
         stat: &Stat,
         options: &Options,
     ) -> Result<Pidfile, Errno> {
-        let (device, inode) = identity(stat);
+        let FileId { device, inode } = FileId::of(stat);
         let mut pidfile = Pidfile {
             fd: file.into_number(),
             directory: directory.into_number(),
@@ -232,7 +233,7 @@ impl Pidfile {
     fn unlink(&self) -> Result<(), Errno> {
         let directory = fd::borrow(self.directory)?;
         let name = at_start_of(&self.name).ok_or(Errno::INVAL)?;
-        if !is_there(directory, name, (self.device, self.inode))? {
+        if !(FileId { device: self.device, inode: self.inode }).is_at(directory, name)? {
             return Err(Errno::STALE);
         }
         rustix::fs::unlinkat(directory, name, AtFlags::empty())
@@ -281,6 +282,10 @@ fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pid
         match rustix::fs::flock(file.lend(), FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
                 *holder = process_lock_holder(file.lend())?.unwrap_or(0);
+                #[cfg(not(target_os = "linux"))]
+                if let Ok(written) = number(file.lend()) {
+                    *holder = written;
+                }
                 if *holder != 0 {
                     return Err(Errno::EXIST);
                 }
@@ -297,7 +302,7 @@ fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pid
                 Ok(Some(stat)) => return Pidfile::new(file, created, directory, name, &stat, options),
                 Ok(None) => {}
                 Err(errno) => {
-                    if created {
+                    if is_new {
                         let _ = rustix::fs::unlinkat(directory.lend(), name, AtFlags::empty());
                     }
                     return Err(errno);
@@ -317,12 +322,7 @@ fn is_pidfile(file: &Fd, directory: BorrowedFd<'_>, name: &CStr) -> Result<Optio
     if stat.st_nlink > 1 {
         return Err(Errno::MLINK);
     }
-    Ok(if is_there(directory, name, identity(&stat))? { Some(stat) } else { None })
-}
-
-fn pause() {
-    let millisecond = rustix::time::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-    let _ = rustix::thread::nanosleep(&millisecond);
+    Ok(if FileId::of(&stat).is_at(directory, name)? { Some(stat) } else { None })
 }
 
 fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, bool), Errno> {
@@ -341,9 +341,15 @@ fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, bool), 
     Err(Errno::AGAIN)
 }
 
-/// What open(2) says of a socket, as of any other file that is not regular.
+/// What open(2) says of a socket is what is said of any other file that is not regular; FreeBSD has its own words, also
+/// for a symlink.
 fn unless_socket(errno: Errno) -> Errno {
-    if errno == Errno::NXIO { Errno::INVAL } else { errno }
+    match errno {
+        Errno::NXIO => Errno::INVAL,
+        Errno::OPNOTSUPP if cfg!(not(target_os = "linux")) => Errno::INVAL,
+        Errno::MLINK if cfg!(target_os = "freebsd") => Errno::LOOP,
+        _ => errno,
+    }
 }
 
 fn regular(file: &Fd) -> Result<Stat, Errno> {
@@ -352,20 +358,6 @@ fn regular(file: &Fd) -> Result<Stat, Errno> {
         FileType::RegularFile => Ok(stat),
         FileType::Directory => Err(Errno::ISDIR),
         _ => Err(Errno::INVAL),
-    }
-}
-
-#[allow(clippy::unnecessary_cast, reason = "the types of these fields differ between systems")]
-fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev as u64, stat.st_ino as u64)
-}
-
-#[inline(never)]
-fn is_there(directory: BorrowedFd<'_>, name: &CStr, file: (u64, u64)) -> Result<bool, Errno> {
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(identity(&stat) == file),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(errno),
     }
 }
 
@@ -385,28 +377,34 @@ fn state(file: BorrowedFd<'_>, written: i32) -> Result<State, Errno> {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn lock_for_process(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    if !cfg!(target_os = "linux") {
-        return Ok(());
-    }
     match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
-        // Somebody's process lock, or a file system that cannot tell it from our own flock.
-        Err(errno) => match process_lock_holder(file) {
-            Ok(Some(_)) => Err(Errno::EXIST),
-            Err(Errno::BADF) => Err(errno),
-            _ => Ok(()),
+        Err(Errno::BADF) => Err(Errno::BADF),
+        Err(errno @ (Errno::AGAIN | Errno::ACCESS)) => match process_lock_holder(file)? {
+            Some(_) => Err(Errno::EXIST),
+            // It cannot tell a process lock from our own flock.
+            None if rustix::fs::fstatfs(file)?.f_type == rustix::fs::NFS_SUPER_MAGIC => Ok(()),
+            // Somebody who may only read the file has a read lock on it.
+            None => Err(errno),
         },
+        // A file system without process locks.
+        Err(_) => Ok(()),
     }
+}
+
+/// Elsewhere flock(2) is the same lock.
+#[cfg(not(target_os = "linux"))]
+fn lock_for_process(_file: BorrowedFd<'_>) -> Result<(), Errno> {
+    Ok(())
 }
 
 /// The process that holds the process lock, as the kernel knows it.
 #[cfg(target_os = "linux")]
 fn process_lock_holder(file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
-    let question = rustix::process::Flock::from(rustix::process::FlockType::WriteLock);
-    let lock = rustix::process::fcntl_getlk(file, &question)?;
     // A holder outside of this pid namespace has pid 0 here, and an open-file lock has -1.
-    Ok(lock.and_then(|lock| lock.pid).map(|pid| pid.as_raw_pid()).filter(|&pid| pid > 0))
+    fd::write_lock_holder(file).map(|holder| holder.filter(|&pid| pid > 0))
 }
 
 /// The process that holds the process lock, which is nobody here.

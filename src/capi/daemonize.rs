@@ -184,13 +184,20 @@ fn with_config(
     let numbers = refuse(array(c.files_preserve, c.files_preserve_len), Step::CloseFds)?;
     let signal_map = refuse(SignalMap::new(c.signal_map, c.signal_map_len), Step::SetSignals)?;
     let limits = refuse(Limits::new(c.limits, c.limits_len), Step::SetLimits)?;
+    let mut paths = [None; 3];
+    let given =
+        [(c.chroot_directory, Step::Chroot), (c.working_directory, Step::Chdir), (c.pidfile, Step::PidfileOpen)];
+    for (place, (path, subject)) in paths.iter_mut().zip(given) {
+        *place = refuse(optional_path(path), subject)?;
+    }
+    let [chroot_directory, working_directory, pidfile] = paths;
     let mut converted = Config {
         detach: refuse(detach(c.detach), Step::DoubleFork)?,
         flags: Flags::from_bits_retain(c.flags),
-        chroot_directory: refuse(optional_path(c.chroot_directory), Step::Chroot)?,
-        working_directory: refuse(optional_path(c.working_directory), Step::Chdir)?,
+        chroot_directory,
+        working_directory,
         umask: refuse(umask(c.umask), Step::Umask)?,
-        pidfile: refuse(optional_path(c.pidfile), Step::PidfileOpen)?,
+        pidfile,
         pidfile_options: refuse(c.pidfile_options.options(), Step::PidfileOpen)?,
         files_preserve: refuse(fd::borrow_all(numbers), Step::CloseFds)?,
         streams: [Stream::Default; 3],
@@ -294,8 +301,7 @@ pub unsafe extern "C" fn rdaemon_check(
 ///
 /// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes that
 /// were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was there and
-/// was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for it, and one
-/// that was created through a dangling symlink. In a process that does not detach the
+/// was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for it. In a process that does not detach the
 /// steps before the failed one stay done.
 ///
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more

@@ -50,6 +50,10 @@ fn copy_in(from: *const u8, size: usize, first: usize, to: *mut u8, room: usize)
     if from.is_null() || size < first {
         return Err(Errno::INVAL);
     }
+    // No version will be as large as a page.
+    if size > 4096 {
+        return Err(Errno::TOOBIG);
+    }
     let known = size.min(room);
     // SAFETY: the C caller says that `size` bytes are there, and `known` is no more than that or than the room.
     unsafe { from.copy_to_nonoverlapping(to, known) };

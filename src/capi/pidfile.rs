@@ -31,6 +31,8 @@ pub struct rdaemon_pidfile_options {
     /// enum rdaemon_pidfile_flags.
     pub flags: u32,
     /// The permission bits, whatever the umask; others may not write. 0: 0644 for a new file, unchanged for an old one.
+    /// Whoever may read the file can lock it, and so refuse a start, but can never pose as the daemon: 0600 where that
+    /// matters.
     pub mode: u32,
     /// With RDAEMON_PIDFILE_OWNER: the user.
     pub uid: u32,

@@ -290,7 +290,8 @@ impl SignalMap {
 /// Returns 0; -EINVAL for a signal that does not exist, cannot be caught or belongs to libc, an unknown action, a
 /// missing or superfluous handler, more than 128 lines, or a short pidfile; -E2BIG for a pidfile with unknown fields.
 /// On any of these nothing has changed.
-/// Async-signal-safe. Not thread-safe with itself. Since 0.1.0.
+/// Async-signal-safe. Not thread-safe with itself, nor while another thread handles a signal that an earlier map
+/// terminates on. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_set_signals(
     map: *const rdaemon_signal_action,

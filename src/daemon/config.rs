@@ -90,7 +90,7 @@ pub enum Stream<'a> {
     Null,
     /// As it is.
     Inherit,
-    /// This fd, which is closed afterwards unless it is in `files_preserve`.
+    /// This fd, which is closed in the daemon afterwards unless it is in `files_preserve`: nobody may own it there.
     Fd(BorrowedFd<'a>),
     /// This file, opened in the original process: read from its start, or appended to and created if need be.
     File {

@@ -3,6 +3,7 @@
 use super::config::Stream;
 use super::plan::Plan;
 use crate::error::{At, Error, Step};
+use crate::file::FileId;
 use crate::pidfile::{self, Pidfile};
 use crate::step::{self, Source};
 use crate::sys::fd::{self, Fd};
@@ -105,12 +106,11 @@ impl Drop for Opened<'_> {
 impl StreamFile<'_> {
     /// Removes the file if this start made it, and it is still the one at its path.
     fn abandon(&self) {
-        let is_ours = |there: rustix::fs::Stat| {
+        let is_ours = |path: &&CStr| {
             let ours = rustix::fs::fstat(self.fd.lend());
-            ours.is_ok_and(|ours| (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino))
+            ours.and_then(|ours| FileId::of(&ours).is_at(CWD, path)) == Ok(true)
         };
-        let created = self.created.filter(|path| rustix::fs::lstat(*path).is_ok_and(is_ours));
-        let _ = created.map(rustix::fs::unlink);
+        let _ = self.created.filter(is_ours).map(rustix::fs::unlink);
     }
 }
 

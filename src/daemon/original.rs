@@ -1,7 +1,7 @@
 //! What the original process does while the daemon goes through its steps.
 
 use crate::channel::{self, Event};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, pause};
 use crate::error::{At, Error, Step};
 use crate::step::fork::{End, Intermediate};
 use crate::sys;
@@ -29,51 +29,57 @@ pub(super) fn await_daemon(
     let failure = loop {
         let pidfd = child.as_ref().and_then(|child| child.pidfd.as_ref()).map(Fd::lend);
         match channel::next(reader.lend(), pidfd, patience).at(Step::Report) {
-            Ok(Event::Record(record, pidfd)) => match record.error() {
-                Some(error) => break error,
-                None if record.step == Step::DoubleFork => child = Some(Child { pid: record.pid, pidfd }),
-                None => return Ok(child.or_else(|| late_child(reader)).unwrap_or_else(|| found(record.pid))),
+            Ok(Event::Record(record, pidfd)) => match (record.error(), child) {
+                (Some(error), known) => {
+                    child = known;
+                    break error;
+                }
+                (None, None) => child = Some(Child { pid: record.pid, pidfd }),
+                (None, Some(daemon)) => return Ok(daemon),
             },
             Ok(Event::Ended) => break lost(progress, end, Errno::SRCH),
-            Ok(Event::TimedOut) => break lost(progress, end, Errno::TIMEDOUT),
+            Ok(Event::TimedOut) if deadline.has_passed() => break lost(progress, end, Errno::TIMEDOUT),
+            Ok(Event::TimedOut) => break lost(progress, end, Errno::SRCH),
             Err(error) => break error,
         }
         patience = deadline;
     };
-    // A daemon that is not known yet, as the intermediate was killed too early to tell, learns it from this; one that has
-    // decided to live before is known, and killed.
+    // A daemon that has not started yet ends by itself when it sees this; one that has, has said who it is.
     progress.decide(Verdict::GivenUp);
-    let child = child.or_else(|| late_child(reader)).unwrap_or_else(|| unreported(progress.pid(), reader));
-    let signal = bury(child, reader, failure.errno);
+    let child = child.or_else(|| introduced(reader)).unwrap_or_else(|| unseen(progress.pid(), reader));
+    let signal = bury(child, reader);
     Err(match (failure.errno, signal) {
         (Errno::SRCH, Some(signal)) => Error::killed(failure.step, signal),
         _ => failure,
     })
 }
 
-/// The intermediate has ended, so what it sent is here: the daemon's first record was quicker.
-fn late_child(reader: &Fd) -> Option<Child> {
+/// The daemon whose record nobody has waited for.
+fn introduced(reader: &Fd) -> Option<Child> {
     match channel::receive(reader.lend()) {
-        Ok(Event::Record(record, pidfd)) if record.step == Step::DoubleFork && record.errno == 0 => {
-            Some(Child { pid: record.pid, pidfd })
-        }
+        Ok(Event::Record(record, pidfd)) if record.error().is_none() => Some(Child { pid: record.pid, pidfd }),
         _ => None,
     }
 }
 
-/// The intermediate was killed before it could send a pidfd; the daemon has told its pid itself, if there is one.
-fn found(pid: i32) -> Child {
-    Child { pid, pidfd: sys::fd::pidfd_open(pid).ok() }
+/// The daemon that has said nothing, as the intermediate knew it.
+fn unseen(pid: i32, reader: &Fd) -> Child {
+    let pidfd = sys::fd::pidfd_open(pid).ok();
+    Child { pid, pidfd: pidfd.filter(|_| is_open(reader)) }
 }
 
-/// The same, of a daemon that has told nothing. The pid is surely its own only while it has its end of the channel open.
-fn unreported(pid: i32, reader: &Fd) -> Child {
-    let Child { pid, pidfd } = found(pid);
-    let lives = channel::wait_readable([reader.lend(); 2], Deadline::milliseconds(0)) == Ok(false);
-    Child { pid, pidfd: pidfd.filter(|_| lives) }
+/// Whether the daemon has its end of the channel, and so its number, still.
+fn is_open(reader: &Fd) -> bool {
+    loop {
+        match channel::receive(reader.lend()) {
+            Ok(Event::Record(..)) => {}
+            result => return matches!(result, Err(Errno::AGAIN)),
+        }
+    }
 }
 
 /// No word from the daemon, or not in time: the step it had reached is in the memory it shares.
+#[inline(never)]
 fn lost(progress: &Progress, end: End, errno: Errno) -> Error {
     match Step::from_number(progress.step()) {
         Some(Step::None) | None if errno == Errno::SRCH => end.as_error(),
@@ -84,18 +90,23 @@ fn lost(progress: &Progress, end: End, errno: Errno) -> Error {
 
 /// Makes sure that a daemon that failed, or took too long, ends, and that its locks go with it. Answers the signal that
 /// ended it, if the daemon is this process's to wait for (a subreaper's).
-fn bury(child: Child, reader: &Fd, errno: Errno) -> Option<i32> {
+fn bury(child: Child, reader: &Fd) -> Option<i32> {
     let pid = Pid::from_raw(child.pid)?;
-    let _ = match &child.pidfd {
-        Some(pidfd) => kill_by_pidfd(pidfd),
-        // Without a pidfd only one that surely lives.
-        None if errno == Errno::TIMEDOUT => rustix::process::kill_process(pid, Signal::KILL),
-        None => Ok(()),
-    };
     // Only a daemon in an uninterruptible sleep takes longer.
     let patience = Deadline::milliseconds(1000);
-    let _ = channel::wait_readable([child.pidfd.as_ref().unwrap_or(reader).lend(); 2], patience);
-    waitpid(Some(pid), WaitOptions::NOHANG).ok()??.1.terminating_signal()
+    if let Some(pidfd) = &child.pidfd {
+        let _ = kill_by_pidfd(pidfd);
+        let _ = channel::wait_readable([pidfd.lend(); 2], patience);
+    } else if is_open(reader) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+    loop {
+        match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(None) if !patience.has_passed() => pause(),
+            Ok(Some((_, status))) => return status.terminating_signal(),
+            Ok(None) | Err(_) => return None,
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]

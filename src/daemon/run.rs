@@ -11,12 +11,11 @@ use crate::step::stdio::OpenedStdio;
 use crate::step::{self, Identity};
 use crate::sys::fd::{self, Fd};
 use crate::sys::process::exit;
-use crate::sys::progress::{Progress, Verdict};
+use crate::sys::progress::Progress;
 use crate::sys::signals::Mask;
 use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::process::getpid;
 
 /// Which process [`super::daemonize`] returned in.
 #[derive(Debug)]
@@ -73,13 +72,16 @@ impl<'p> Plan<'p> {
         if !self.detach {
             let mask = Mask::block_all();
             let result = self.become_daemon(&mut opened, None);
-            self.final_mask(mask, result.is_ok()).install();
-            return result.map(|()| Daemonized::Daemon(self.daemon(stdio, opened, None)));
+            let mask = self.final_mask(mask, result.is_ok());
+            let result = result.map(|()| Daemonized::Daemon(self.daemon(stdio, opened, None)));
+            // Last, so that no signal comes before a failed start is undone.
+            mask.install();
+            return result;
         }
         let deadline = Deadline::after(self.config.timeout);
         let (channel, progress) =
             Channel::new().and_then(|channel| Ok((channel, Progress::new()?))).at(Step::Channel)?;
-        match fork_twice(channel)? {
+        match fork_twice(channel, &progress)? {
             Half::Daemon { writer, mask } => {
                 opened.writer = writer.number();
                 self.run_in_daemon(&mut opened, &writer, progress);
@@ -98,16 +100,11 @@ impl<'p> Plan<'p> {
 
     /// Returns only if every step has succeeded, and the original process knows it or has gone.
     fn run_in_daemon(&self, opened: &mut Opened<'_>, writer: &Fd, progress: Progress) {
-        let pid = getpid().as_raw_pid();
-        progress.set_pid(pid);
-        let record = match self.become_daemon(opened, Some(&progress)) {
-            Ok(()) => Record::success(Step::Report, pid),
-            Err(error) => Record::failure(error),
-        };
+        let result = self.become_daemon(opened, Some(&progress));
         progress.reach(Step::Report as i32);
-        let lives = record.error().is_none() && progress.decide(Verdict::Lives);
-        match channel::send(writer.lend(), record, None) {
-            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) if lives => {}
+        let report = result.map_or_else(Record::failure, |()| Record::success(Step::Report, 0));
+        match channel::send(writer.lend(), report, None) {
+            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) if result.is_ok() => {}
             // Nothing of the caller's runs: no atexit handler, no flush. The original process cleans up.
             _ => exit(1),
         }

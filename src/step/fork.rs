@@ -2,16 +2,17 @@
 //! nobody's child but init's.
 
 use crate::channel::{self, Channel, Event, Record};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, pause};
 use crate::error::{At, Error, Step};
+use crate::sys;
 use crate::sys::fd::Fd;
 use crate::sys::process::{exit, fork, is_single_threaded};
+use crate::sys::progress::{Progress, Verdict};
 use crate::sys::signals::Mask;
-use crate::sys::{self};
 use core::ffi::c_int;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, waitpid};
 
 /// Which process a double fork returned in.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub enum DoubleFork {
     Original {
         /// The grandchild.
         pid: i32,
-        /// A pidfd of the grandchild, where the system has such.
+        /// A pidfd of the grandchild, where the system has such and an fd was free for it.
         pidfd: Option<OwnedFd>,
     },
     /// The grandchild, alone in a new session that it does not lead.
@@ -39,22 +40,26 @@ pub enum DoubleFork {
 /// there needs a lock that another thread holds.
 #[expect(unsafe_code, reason = "declares what the caller promises")]
 pub unsafe fn double_fork() -> Result<DoubleFork, Errno> {
-    let outcome = Channel::new().at(Step::Channel).and_then(|channel| match fork_twice(channel)? {
+    let (channel, progress) = (Channel::new()?, Progress::new()?);
+    match fork_twice(channel, &progress).map_err(|error| error.errno)? {
         Half::Daemon { mask, .. } => {
             mask.install();
             Ok(DoubleFork::Daemon)
         }
         Half::Original { reader, intermediate } => {
             let end = intermediate.reap(Deadline::NEVER);
-            match channel::next(reader.lend(), None, end.patience(Deadline::NEVER)).at(Step::DoubleFork)? {
-                Event::Record(record, pidfd) => record
-                    .error()
-                    .map_or(Ok(DoubleFork::Original { pid: record.pid, pidfd: pidfd.map(OwnedFd::from) }), Err),
-                Event::Ended | Event::TimedOut => Err(end.as_error()),
+            match channel::next(reader.lend(), None, end.patience(Deadline::NEVER)) {
+                Ok(Event::Record(record, pidfd)) => match record.error() {
+                    None => Ok(DoubleFork::Original { pid: record.pid, pidfd: pidfd.map(OwnedFd::from) }),
+                    Some(error) => Err(error.errno),
+                },
+                _ => {
+                    progress.decide(Verdict::GivenUp);
+                    Err(Errno::SRCH)
+                }
             }
         }
-    });
-    outcome.map_err(|error| error.errno)
+    }
 }
 
 /// Which process `fork_twice` returned in, and what it has of the channel.
@@ -70,16 +75,16 @@ pub(crate) enum Half {
     },
 }
 
-/// The double fork itself. The intermediate process sends the daemon's pid and pidfd down the channel, or the reason
-/// why there is none, and never returns.
-pub(crate) fn fork_twice(channel: Channel) -> Result<Half, Error> {
+/// The double fork itself. The first record down the channel is the daemon's, with its pid and a pidfd, or the reason
+/// of the intermediate why there is no daemon. Neither of the two returns but the daemon that was not given up.
+pub(crate) fn fork_twice(channel: Channel, progress: &Progress) -> Result<Half, Error> {
     // Blocked in the original already, no signal can run a handler in, or kill, the half-made child. A process with
     // more threads cannot have that; there the child's first act must do.
     let blocked = is_single_threaded().then(Mask::block_all);
     let forked = fork();
     if forked == Ok(0) {
         let mask = blocked.unwrap_or_else(Mask::block_all);
-        return Ok(Half::Daemon { writer: continue_as_intermediate(channel), mask });
+        return Ok(Half::Daemon { writer: continue_as_intermediate(channel, progress), mask });
     }
     blocked.map(Mask::install);
     let intermediate = Intermediate(forked.at(Step::DoubleFork)?);
@@ -87,20 +92,36 @@ pub(crate) fn fork_twice(channel: Channel) -> Result<Half, Error> {
 }
 
 /// Returns in the daemon only.
-fn continue_as_intermediate(Channel { reader, writer }: Channel) -> Fd {
-    let forked = super::setsid().at(Step::Setsid).and_then(|_| fork().at(Step::DoubleFork));
-    let (record, status) = match forked {
+fn continue_as_intermediate(Channel { reader, writer }: Channel, progress: &Progress) -> Fd {
+    match super::setsid().at(Step::Setsid).and_then(|_| fork().at(Step::DoubleFork)) {
         Ok(0) => {
             drop(reader);
-            return writer;
+            introduce(&writer);
+            if !progress.decide(Verdict::Started) {
+                exit(1);
+            }
+            writer
         }
-        Ok(pid) => (Record::success(Step::DoubleFork, pid), 0),
-        Err(error) => (Record::failure(error), 1),
-    };
-    // Taken while the daemon is our child: its pid cannot have been given to another process yet.
-    let pidfd = forked.ok().and_then(|pid| sys::fd::pidfd_open(pid).ok());
-    let _ = channel::send(writer.lend(), record, pidfd.as_ref().map(Fd::lend));
-    exit(status)
+        Ok(pid) => {
+            progress.set_pid(pid);
+            exit(0)
+        }
+        Err(error) => {
+            let _ = channel::send(writer.lend(), Record::failure(error), None);
+            exit(1)
+        }
+    }
+}
+
+/// Tells the original process who the daemon is. One that cannot be told, but lives, could not be told of a failure.
+fn introduce(writer: &Fd) {
+    let pid = getpid().as_raw_pid();
+    let pidfd = sys::fd::pidfd_open(pid).ok();
+    let introduction = Record::success(Step::DoubleFork, pid);
+    match channel::send(writer.lend(), introduction, pidfd.as_ref().map(Fd::lend)) {
+        Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => {}
+        Err(_) => exit(1),
+    }
 }
 
 /// The process between the two forks, as the original sees it.
@@ -109,9 +130,9 @@ pub(crate) struct Intermediate(c_int);
 /// How the intermediate ended.
 #[derive(Clone, Copy)]
 pub(crate) enum End {
-    /// It has sent its record.
+    /// The daemon exists, or there is a record that says why not.
     Exited,
-    /// It may not have.
+    /// There may be neither.
     Killed(c_int),
     /// Somebody else has reaped it.
     Unknown,
@@ -123,34 +144,30 @@ impl Intermediate {
     /// Waits for its end, which is near: it does nothing that can block. One that somebody stopped is killed when the
     /// time is up.
     pub(crate) fn reap(self, deadline: Deadline) -> End {
-        let Intermediate(pid) = self;
-        let in_time = deadline.remaining().is_none() || self.ends_before(deadline);
-        if !in_time {
-            let _ = Pid::from_raw(pid).map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
-        }
-        let end = loop {
-            match waitpid(Pid::from_raw(pid), WaitOptions::empty()) {
+        let pid = Pid::from_raw(self.0);
+        let mut end = End::Unknown;
+        let mut options = if deadline.is_never() { WaitOptions::empty() } else { WaitOptions::NOHANG };
+        loop {
+            match waitpid(pid, options) {
+                Ok(None) if deadline.has_passed() => {
+                    let _ = pid.map(|pid| rustix::process::kill_process(pid, Signal::KILL));
+                    options = WaitOptions::empty();
+                    end = End::TimedOut;
+                }
+                Ok(None) => pause(),
                 Err(Errno::INTR) => {}
-                result => break result,
+                Ok(Some((_, status))) if matches!(end, End::Unknown) => {
+                    return status.terminating_signal().map_or(End::Exited, End::Killed);
+                }
+                Ok(Some(_)) | Err(_) => return end,
             }
-        };
-        match end {
-            _ if !in_time => End::TimedOut,
-            Ok(Some((_, status))) => status.terminating_signal().map_or(End::Exited, End::Killed),
-            Ok(None) | Err(_) => End::Unknown,
         }
-    }
-}
-
-impl Intermediate {
-    fn ends_before(&self, deadline: Deadline) -> bool {
-        sys::fd::pidfd_open(self.0).and_then(|pidfd| channel::wait_readable([pidfd.lend(); 2], deadline)) != Ok(false)
     }
 }
 
 impl End {
-    /// How long to wait for a first record: one that was killed may have left none, while a foreign copy of the
-    /// writer's end may hide that.
+    /// How long to wait for a first record: one that was killed may have left no daemon to send it, while a foreign copy
+    /// of the writer's end may hide that.
     pub(crate) fn patience(self, deadline: Deadline) -> Deadline {
         match self {
             End::Exited => deadline,

@@ -40,19 +40,25 @@ impl Identity<'_> {
 pub fn drop_privileges(identity: &Identity<'_>) -> Result<(), Errno> {
     identity.check()?;
     let (uids, gids) = (ids::uids()?, ids::gids()?);
-    let uid = identity.uid.or(identity.relinquish.then_some(uids.real)).filter(|&uid| !uids.are_all(uid));
-    let gid = identity.gid.or(identity.relinquish.then_some(gids.real)).filter(|&gid| !gids.are_all(gid));
-    if let Some(groups) = groups_to_set(identity, uid) {
-        ids::set_groups(groups)?;
+    let uid = identity.uid.or(identity.relinquish.then_some(uids.real).filter(|&real| !uids.are_all(real)));
+    let gid = identity.gid.or(identity.relinquish.then_some(gids.real).filter(|&real| !gids.are_all(real)));
+    if let Some(groups) = groups_to_set(identity, uid.is_some_and(|uid| !uids.are_all(uid))) {
+        ids::set_groups(groups, gid.unwrap_or(gids.effective))?;
     }
     if let Some(gid) = gid {
-        ids::set_gid(gid)?;
+        if !ids::gids()?.are_all(gid) {
+            ids::set_gid(gid)?;
+        }
         verify(ids::gids()?, gid)?;
     }
     if let Some(uid) = uid {
-        ids::set_uid(uid)?;
+        if !uids.are_all(uid) {
+            ids::set_uid(uid)?;
+        }
         verify(ids::uids()?, uid)?;
         if uid != 0 && !ids::cannot_become_root() {
+            // The proof has made it root.
+            let _ = ids::set_uid(uid);
             return Err(Errno::PERM);
         }
     }
@@ -61,8 +67,8 @@ pub fn drop_privileges(identity: &Identity<'_>) -> Result<(), Errno> {
 
 /// The groups of the user that is left behind go with him, unless told otherwise. Relinquishing leaves nobody behind:
 /// the groups are the real user's already.
-fn groups_to_set<'a>(identity: &Identity<'a>, new_uid: Option<u32>) -> Option<&'a [u32]> {
-    let drop_them = identity.uid.is_some() && new_uid.is_some() && !identity.keep_groups;
+fn groups_to_set<'a>(identity: &Identity<'a>, uid_changes: bool) -> Option<&'a [u32]> {
+    let drop_them = identity.uid.is_some() && uid_changes && !identity.keep_groups;
     identity.groups.or(drop_them.then_some(&[]))
 }
 

@@ -45,7 +45,7 @@ const SURVIVABLE: [c_int; 7] =
 
 fn is_reserved(signal: c_int) -> bool {
     let libcs = if cfg!(target_env = "musl") { 32..=34 } else { 32..=33 };
-    cfg!(target_os = "linux") && libcs.contains(&signal)
+    cfg!(not(target_vendor = "apple")) && libcs.contains(&signal)
 }
 
 /// `sigaction()`—Sets the disposition of each signal in the map; the others stay as they are.
@@ -55,7 +55,8 @@ fn is_reserved(signal: c_int) -> bool {
 ///
 /// # Safety
 ///
-/// The handlers are async-signal-safe, and so is dying of a `Terminate` at any moment.
+/// The handlers are async-signal-safe, and so is dying of a `Terminate` at any moment. No signal that an earlier map said
+/// `Terminate` of is handled in another thread meanwhile.
 #[expect(unsafe_code, reason = "declares what the caller promises")]
 pub unsafe fn set_signals(map: &[SignalMapEntry], pidfile: Option<&Pidfile>) -> Result<(), Errno> {
     install(map, pidfile)

@@ -24,10 +24,7 @@ pub enum Source<'a> {
 pub fn open_stdio() -> Result<[bool; 3], Errno> {
     let mut opened = OpenedStdio([false; 3]);
     for (target, opened) in (0..).zip(&mut opened.0) {
-        if !fd::is_open(target) {
-            fill(target)?;
-            *opened = true;
-        }
+        *opened = !fd::is_open(target) && fill(target)?;
     }
     Ok(opened.keep())
 }
@@ -51,14 +48,15 @@ impl Drop for OpenedStdio {
     }
 }
 
-/// The lowest free fd is the target, unless another thread was quicker.
-fn fill(target: RawFd) -> Result<(), Errno> {
+/// The lowest free fd is the target, unless another thread was quicker to open something there.
+fn fill(target: RawFd) -> Result<bool, Errno> {
     let null = null_device(fd::open_lowest(CWD, NULL, OFlags::RDWR, Mode::empty())?)?;
-    fd::put(null.lend(), target)?;
-    if null.number() == target {
+    let is_filled = null.number() == target;
+    if is_filled {
+        fd::put(null.lend(), target)?;
         null.into_number();
     }
-    Ok(())
+    Ok(is_filled)
 }
 
 /// `/dev/null`, above the standard streams.
@@ -75,6 +73,10 @@ fn null_device(file: Fd) -> Result<Fd, Errno> {
     if is_device { Ok(file) } else { Err(Errno::NODEV) }
 }
 
+fn is_replaced(fd: RawFd, sources: &[Source<'_>; 3]) -> bool {
+    (0..).zip(sources).any(|(target, source)| target == fd && !matches!(source, Source::Inherit))
+}
+
 /// `dup2()`—Makes fds 0, 1 and 2 what `sources` says, all at once: a source may be a standard stream that is itself
 /// replaced.
 ///
@@ -84,7 +86,7 @@ pub fn redirect_stdio(sources: [Source<'_>; 3]) -> Result<(), Errno> {
     let mut copies = [const { None }; 3];
     for ((target, source), copy) in (0..).zip(&sources).zip(&mut copies) {
         match source {
-            Source::Fd(source) if source.as_raw_fd() < 3 && source.as_raw_fd() != target => {
+            Source::Fd(source) if source.as_raw_fd() != target && is_replaced(source.as_raw_fd(), &sources) => {
                 *copy = Some(fd::duplicate(*source)?);
             }
             _ => {}

@@ -2,8 +2,17 @@
 
 use core::ffi::CStr;
 
+/// A set-user-id or set-group-id program does not believe what its caller put into the environment.
+fn is_trusted() -> bool {
+    use rustix::process::{getegid, geteuid, getgid, getuid};
+    getuid() == geteuid() && getgid() == getegid()
+}
+
 /// Hands the value of an environment variable to `use_value`. Nothing of it is kept, as another thread may call setenv.
 pub(crate) fn with<T>(name: &CStr, use_value: impl FnOnce(&CStr) -> T) -> Option<T> {
+    if !is_trusted() {
+        return None;
+    }
     // SAFETY: `name` ends with a NUL.
     let value = unsafe { libc::getenv(name.as_ptr()) };
     if value.is_null() {

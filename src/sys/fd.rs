@@ -237,9 +237,25 @@ pub(crate) fn list_open(numbers: &mut [RawFd; 512]) -> Result<&[RawFd], Errno> {
     let pid = rustix::process::getpid().as_raw_pid();
     // SAFETY: at most the size of the records is written into them.
     let filled = unsafe { libc::proc_pidinfo(pid, PROC_PIDLISTFDS, 0, records.as_mut_ptr().cast(), size) };
-    let filled = super::errno::result(filled)? as usize / (RECORD * size_of::<c_int>());
+    // libproc answers 0 for a failure, and no process has no fd.
+    if filled <= 0 {
+        return Err(super::errno::last());
+    }
+    let filled = filled as usize / (RECORD * size_of::<c_int>());
     for (number, record) in numbers.iter_mut().zip(records.chunks_exact(RECORD)) {
         *number = record.first().copied().unwrap_or(-1);
     }
     numbers.get(..filled).ok_or(Errno::OVERFLOW)
+}
+
+/// F_GETLK: who has a write lock on the file. Asked as one who wants to read: read locks, which whoever may read the file
+/// can have, are nobody's claim.
+#[cfg(target_os = "linux")]
+pub(crate) fn write_lock_holder(file: BorrowedFd<'_>) -> Result<Option<c_int>, Errno> {
+    // SAFETY: zero is a lock on the whole file.
+    let mut lock: libc::flock = unsafe { core::mem::zeroed() };
+    lock.l_type = libc::F_RDLCK as _;
+    // SAFETY: F_GETLK reads and writes one flock.
+    super::errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut lock) })?;
+    Ok((lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_pid))
 }

@@ -21,9 +21,22 @@ impl Ids {
     }
 }
 
-pub(crate) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+#[cfg(target_os = "linux")]
+pub(crate) fn set_groups(groups: &[u32], _gid: u32) -> Result<(), Errno> {
     // SAFETY: gid_t is u32 here; libc reads `len` of them.
     result(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
+}
+
+/// On the BSDs the first of the groups is the effective group id.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn set_groups(groups: &[u32], gid: u32) -> Result<(), Errno> {
+    let mut all = [gid; 64];
+    let count = groups.len() + 1;
+    for (place, &group) in all.get_mut(1..count).ok_or(Errno::INVAL)?.iter_mut().zip(groups) {
+        *place = group;
+    }
+    // SAFETY: gid_t is u32 here; libc reads `count` of them.
+    result(unsafe { libc::setgroups(count as _, all.as_ptr()) }).map(drop)
 }
 
 /// Whether uid 0 is out of reach. Asked by trying, as capabilities and securebits can make a lie of the ids.

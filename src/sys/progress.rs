@@ -15,11 +15,11 @@ struct Page {
     verdict: AtomicI32,
 }
 
-/// Whether the daemon lives is decided once: by itself, when it has done every step, or by the original process, when it
-/// gives up.
+/// Whether there is a daemon is decided once: by itself, before its first step, or by the original process, when it gives
+/// up.
 #[derive(Clone, Copy)]
 pub(crate) enum Verdict {
-    Lives = 1,
+    Started = 1,
     GivenUp = 2,
 }
 

@@ -5,7 +5,7 @@ use super::errno::result;
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use rustix::io::Errno;
 
 /// A signal handler.
@@ -104,8 +104,8 @@ pub(crate) struct Slot<T: Copy> {
     full: AtomicBool,
 }
 
-// SAFETY: `set` is called with the signals of the map blocked or not yet installed, and `get` reads only what `set` has
-// finished writing.
+// SAFETY: the callers of `set_signals` promise that no handler calls `get` in another thread while `set` writes; one in the
+// same thread sees either `full` false or the finished value.
 unsafe impl<T: Copy + Send> Sync for Slot<T> {}
 
 impl<T: Copy> Slot<T> {
@@ -115,6 +115,7 @@ impl<T: Copy> Slot<T> {
 
     pub(crate) fn set(&self, value: Option<T>) {
         self.full.store(false, Ordering::SeqCst);
+        compiler_fence(Ordering::SeqCst);
         if let Some(value) = value {
             // SAFETY: readers look only while `full` is true.
             unsafe { self.value.get().write(MaybeUninit::new(value)) };

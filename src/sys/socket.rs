@@ -1,8 +1,9 @@
-//! Stream sockets between related processes, over which an fd can travel along with the bytes.
+//! Stream sockets between related processes, over which a pidfd can travel along with the bytes.
 
 use super::fd::{self, Fd};
-use core::mem::{MaybeUninit, size_of};
-use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
+#[cfg(target_os = "linux")]
+use rustix::fd::AsRawFd;
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 
 /// A connected pair, CLOEXEC and above the standard streams, that raises no SIGPIPE.
@@ -23,95 +24,126 @@ pub(crate) fn pair() -> Result<(Fd, Fd), Errno> {
     Ok((fd::above_stdio(a)?, fd::above_stdio(b)?))
 }
 
-/// Room for a control message with one fd.
-#[repr(C)]
-struct Control {
-    header: libc::cmsghdr,
-    // The data starts at a multiple of a long on every system here, and so does the space behind it.
-    data: [libc::c_long; 1],
-}
+#[cfg(target_os = "linux")]
+mod native {
+    use super::{AsRawFd, BorrowedFd, Errno, Fd, fd};
+    use crate::sys::arch::syscall4;
+    use core::mem::{MaybeUninit, size_of};
+    use rustix::fd::RawFd;
 
-fn message(bytes: &mut libc::iovec, control: &mut Control, with_control: bool) -> libc::msghdr {
-    // SAFETY: zero is a msghdr without anything.
-    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    message.msg_iov = bytes;
-    message.msg_iovlen = 1;
-    if with_control {
-        message.msg_control = core::ptr::from_mut(control).cast();
-        message.msg_controllen = size_of::<Control>() as _;
-    }
-    message
-}
-
-impl Control {
-    fn empty() -> Control {
-        // SAFETY: zero is a cmsghdr without anything.
-        unsafe { MaybeUninit::zeroed().assume_init() }
+    /// A control message with one fd.
+    #[repr(C)]
+    struct Control {
+        header: libc::cmsghdr,
+        // The data starts, and ends, at a multiple of a long.
+        data: [libc::c_long; 1],
     }
 
-    fn with(fd: RawFd) -> Control {
+    impl Control {
+        fn empty() -> Control {
+            // SAFETY: zero is a cmsghdr without anything.
+            unsafe { MaybeUninit::zeroed().assume_init() }
+        }
+
+        fn length() -> usize {
+            // SAFETY: CMSG_LEN only computes.
+            unsafe { libc::CMSG_LEN(size_of::<RawFd>() as _) as usize }
+        }
+
+        fn with(fd: RawFd) -> Control {
+            let mut control = Control::empty();
+            control.header.cmsg_level = libc::SOL_SOCKET;
+            control.header.cmsg_type = libc::SCM_RIGHTS;
+            control.header.cmsg_len = Control::length() as _;
+            // SAFETY: the data has room for an fd.
+            unsafe { (&raw mut control.data).cast::<RawFd>().write(fd) };
+            control
+        }
+
+        /// The fd that came, if one did.
+        #[allow(clippy::unnecessary_cast, reason = "the type of cmsg_len differs between libcs")]
+        fn fd(&self) -> Option<Fd> {
+            let came = (self.header.cmsg_level, self.header.cmsg_type, self.header.cmsg_len as usize);
+            if came != (libc::SOL_SOCKET, libc::SCM_RIGHTS, Control::length()) {
+                return None;
+            }
+            // SAFETY: the data holds an fd, as the header says.
+            Fd::take(unsafe { (&raw const self.data).cast::<RawFd>().read() }).ok()
+        }
+    }
+
+    fn message(data: &mut libc::iovec, control: &mut Control, with_control: bool) -> libc::msghdr {
+        // SAFETY: zero is a msghdr without anything.
+        let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+        message.msg_iov = data;
+        message.msg_iovlen = 1;
+        if with_control {
+            message.msg_control = core::ptr::from_mut(control).cast();
+            message.msg_controllen = size_of::<Control>() as _;
+        }
+        message
+    }
+
+    // Raw calls, as libc's are cancellation points: a thread that ended in here would leave all behind, and in a process
+    // made by the library it would run the caller's atexit handlers.
+
+    pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        let mut data = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut control = fd.map_or_else(Control::empty, |fd| Control::with(fd.as_raw_fd()));
+        let message = message(&mut data, &mut control, fd.is_some());
+        let (socket, address) = (socket.as_raw_fd() as usize, &raw const message as usize);
+        loop {
+            // SAFETY: the message points to what outlives the call and is only read.
+            match unsafe { syscall4(libc::SYS_sendmsg, socket, address, libc::MSG_NOSIGNAL as usize, 0) } {
+                Err(Errno::INTR) => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Option<Fd>), Errno> {
+        let mut data = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         let mut control = Control::empty();
-        control.header.cmsg_level = libc::SOL_SOCKET;
-        control.header.cmsg_type = libc::SCM_RIGHTS;
-        // SAFETY: CMSG_LEN only computes.
-        control.header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as _) } as _;
-        // SAFETY: the data has room for an fd.
-        unsafe { (&raw mut control.data).cast::<RawFd>().write(fd) };
-        control
+        let mut message = message(&mut data, &mut control, true);
+        let (socket, address) = (socket.as_raw_fd() as usize, &raw mut message as usize);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        // SAFETY: the message points to writable places of the lengths it names.
+        let received = unsafe { syscall4(libc::SYS_recvmsg, socket, address, flags as usize, 0) }?;
+        let fd = if message.msg_controllen == 0 { None } else { control.fd() };
+        Ok((received as usize, fd.map(fd::above_stdio).transpose()?))
     }
 
-    /// The fd that came, if one did.
-    #[allow(clippy::unnecessary_cast, reason = "the type of cmsg_len differs between systems")]
-    fn fd(&self) -> Option<Fd> {
-        // SAFETY: CMSG_LEN only computes.
-        let length = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as _) } as usize;
-        let came = (self.header.cmsg_level, self.header.cmsg_type, self.header.cmsg_len as usize);
-        if came != (libc::SOL_SOCKET, libc::SCM_RIGHTS, length) {
-            return None;
-        }
-        // SAFETY: the data holds an fd, as the header says.
-        Fd::take(unsafe { (&raw const self.data).cast::<RawFd>().read() }).ok()
-    }
+    const _: () = {
+        // SAFETY: CMSG_SPACE only computes.
+        assert!(unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as _) } as usize <= size_of::<Control>());
+    };
 }
 
-/// Sends all the bytes, and the fd with them. No SIGPIPE comes of it.
-pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-    let mut data = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let mut control = fd.map_or_else(Control::empty, |fd| Control::with(fd.as_raw_fd()));
-    let message = message(&mut data, &mut control, fd.is_some());
-    #[cfg(target_vendor = "apple")]
-    let flags = 0;
-    #[cfg(not(target_vendor = "apple"))]
-    let flags = libc::MSG_NOSIGNAL;
-    loop {
-        // SAFETY: the message points to what outlives the call and is only read.
-        match length(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) }) {
-            Err(Errno::INTR) => {}
-            result => return result.map(drop),
+/// Without pidfds, nothing but the bytes travels.
+#[cfg(not(target_os = "linux"))]
+mod native {
+    use super::{BorrowedFd, Errno, Fd};
+    use rustix::net::{RecvFlags, SendFlags};
+
+    pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], _fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        #[cfg(target_vendor = "apple")]
+        let flags = SendFlags::empty();
+        #[cfg(not(target_vendor = "apple"))]
+        let flags = SendFlags::NOSIGNAL;
+        loop {
+            match rustix::net::send(socket, bytes, flags) {
+                Err(Errno::INTR) => {}
+                result => return result.map(drop),
+            }
         }
+    }
+
+    pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Option<Fd>), Errno> {
+        rustix::net::recv(socket, bytes, RecvFlags::DONTWAIT).map(|(_, length)| (length, None))
     }
 }
 
 /// Receives what is there, without waiting: how many bytes, and the fd that came with them, if one did.
-pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Option<Fd>), Errno> {
-    let mut data = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    let mut control = Control::empty();
-    let mut message = message(&mut data, &mut control, true);
-    #[cfg(target_vendor = "apple")]
-    let flags = libc::MSG_DONTWAIT;
-    #[cfg(not(target_vendor = "apple"))]
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the message points to writable places of the lengths it names.
-    let received = length(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })?;
-    let fd = if message.msg_controllen == 0 { None } else { control.fd() };
-    Ok((received, fd.map(fd::above_stdio).transpose()?))
-}
-
-fn length(answer: isize) -> Result<usize, Errno> {
-    usize::try_from(answer).map_err(|_| super::errno::last())
-}
-
-const _: () = {
-    // SAFETY: CMSG_SPACE only computes.
-    assert!(unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as _) } as usize <= size_of::<Control>());
-};
+pub(crate) use native::receive;
+/// Sends all the bytes, and the fd with them. No SIGPIPE comes of it.
+pub(crate) use native::send;
