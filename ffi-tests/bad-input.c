@@ -114,6 +114,19 @@ TEST(longer_structs_with_another_tail_are_refused) {
         }
 }
 
+TEST(structs_of_absurd_size_are_refused) {
+    static const union {
+        union grown grown;
+        unsigned char bytes[4096];
+    } zero;
+    static const size_t absurd[] = {4097, 1 << 20, SIZE_MAX / 2 + 1, SIZE_MAX};
+    for (size_t i = 0; i < LENGTH(readers); i++) {
+        check_answer(&readers[i], &zero.grown, sizeof zero, readers[i].answer);
+        for (size_t j = 0; j < LENGTH(absurd); j++)
+            check_answer(&readers[i], &zero.grown, absurd[j], -E2BIG);
+    }
+}
+
 TEST(null_with_a_size_is_refused) {
     for (size_t i = 0; i < LENGTH(readers); i++)
         check_answer(&readers[i], NULL, readers[i].size, -EINVAL);
@@ -223,6 +236,21 @@ TEST(closed_handle) {
     CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -EBADF);
     CHECK_REFUSED(rdaemon_pidfile_close(RDAEMON_SIZED(&pidfile)), 0);
     CHECK_INT(access(scratch_path("pid"), F_OK), 0);
+}
+
+TEST(zeroed_handle_is_a_closed_one) {
+    struct rdaemon_pidfile pidfile = {0};
+    char text[16] = "";
+    int file = open(scratch_path("in"), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+    CHECK_INT(write(file, "precious", 8), 8);
+    CHECK_INT(dup2(file, 0), 0);
+    CHECK_REFUSED(rdaemon_pidfile_write(RDAEMON_SIZED(&pidfile)), -EBADF);
+    int result = QUIET(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)));
+    CHECK(result == -EPERM || result == -EBADF);
+    CHECK_INT(QUIET(rdaemon_pidfile_close(RDAEMON_SIZED(&pidfile))), 0);
+    CHECK(same_description(0, file));
+    CHECK_INT(pread(file, text, sizeof text, 0), 8);
+    CHECK_STR(text, "precious");
 }
 
 TEST(handle_of_negative_descriptors) {

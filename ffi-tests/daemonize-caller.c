@@ -9,10 +9,12 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "probe.h"
 #include "rdaemon.h"
+#include "sandbox.h"
 #include "start.h"
 #include "tap.h"
 
@@ -220,6 +222,19 @@ TEST(another_thread_may_reap_everything) {
     reap_all();
 }
 
+TEST(failures_without_pidfds_leave_no_zombie_to_a_subreaper) {
+    struct rdaemon_config config = {.working_directory = scratch_path("missing")};
+    struct start failed;
+    adopt_orphans();
+    deny_syscall(SYS_pidfd_open, ENOSYS);
+    for (int i = 0; i < 300; i++) {
+        start(&failed, &config, NULL);
+        CHECK_INT(failed.result, -ENOENT);
+        CHECK_INT(waitpid(-1, NULL, WNOHANG), -1);
+        CHECK_INT(errno, ECHILD);
+    }
+}
+
 static atomic_int sigchlds;
 
 static void count_sigchld(int signal) {
@@ -327,8 +342,9 @@ static void say_goodbye(void) {
     fprintf(out, "goodbye\n");
 }
 
-/* Runs a program that prints without flushing, starts a daemon, and exits by exit(3). */
-static const char *output_of_a_start(const struct rdaemon_config *config, bool daemon_exits) {
+/* What a program prints that does not flush, makes daemons, and exits by exit(3). */
+static const char *output_of(void (*program)(const struct rdaemon_config *config),
+                             const struct rdaemon_config *config) {
     static char text[1024];
     int pipe_fds[2];
     CHECK_INT(pipe(pipe_fds), 0);
@@ -339,10 +355,7 @@ static const char *output_of_a_start(const struct rdaemon_config *config, bool d
         out = fdopen(STDOUT_FILENO, "w"); /* a pipe: buffered until exit flushes it */
         CHECK_INT(atexit(say_goodbye), 0);
         fprintf(out, "once\n");
-        int result = rdaemon_daemonize(config, sizeof *config, NULL, 0, NULL, 0);
-        if (result == 0 && !daemon_exits)
-            _exit(0);
-        fprintf(out, "%s\n", result < 0 ? "failed" : result > 0 ? "started" : "running");
+        program(config);
         exit(0);
     }
     close(pipe_fds[1]);
@@ -355,20 +368,66 @@ static const char *output_of_a_start(const struct rdaemon_config *config, bool d
     return text;
 }
 
+static void print_result(int result) {
+    fprintf(out, "%s\n", result < 0 ? "failed" : result > 0 ? "started" : "running");
+}
+
+static void start_and_print(const struct rdaemon_config *config) {
+    int result = rdaemon_daemonize(config, sizeof *config, NULL, 0, NULL, 0);
+    if (result == 0)
+        _exit(0);
+    print_result(result);
+}
+
 TEST(a_failed_start_flushes_and_runs_nothing_twice) {
     struct rdaemon_config config = {.streams[1] = {.action = RDAEMON_STREAM_INHERIT},
                                     .working_directory = scratch_path("missing")};
-    CHECK_STR(output_of_a_start(&config, true), "once\nfailed\ngoodbye\n");
+    CHECK_STR(output_of(start_and_print, &config), "once\nfailed\ngoodbye\n");
 }
 
 TEST(a_start_that_fails_late_flushes_and_runs_nothing_twice) {
     struct rdaemon_limit limit = {.resource = RLIMIT_NOFILE, .soft = 1 << 30, .hard = 1 << 30};
     struct rdaemon_config config = {
         .streams[1] = {.action = RDAEMON_STREAM_INHERIT}, .limits = &limit, .limits_len = 1};
-    CHECK_STR(output_of_a_start(&config, true), "once\nfailed\ngoodbye\n");
+    CHECK_STR(output_of(start_and_print, &config), "once\nfailed\ngoodbye\n");
 }
 
 TEST(a_successful_start_flushes_and_runs_nothing_twice) {
     struct rdaemon_config config = {.streams[1] = {.action = RDAEMON_STREAM_INHERIT}};
-    CHECK_STR(output_of_a_start(&config, false), "once\nstarted\ngoodbye\n");
+    CHECK_STR(output_of(start_and_print, &config), "once\nstarted\ngoodbye\n");
+}
+
+/* ---- cancellation ---- */
+
+static void *start_while_cancelled(void *config) {
+    CHECK_INT(pthread_cancel(pthread_self()), 0);
+    int result = rdaemon_daemonize(config, sizeof(struct rdaemon_config), NULL, 0, NULL, 0);
+    if (result == 0)
+        _exit(0);
+    print_result(result);
+    CHECK_STR(open_fds(0), "0 1 2");
+    pthread_testcancel();
+    FAIL("the cancellation was lost");
+}
+
+static void be_cancelled_and_print(const struct rdaemon_config *config) {
+    pthread_t thread;
+    void *value = NULL;
+    CHECK_INT(pthread_create(&thread, NULL, start_while_cancelled, (void *)config), 0);
+    CHECK_INT(pthread_join(thread, &value), 0);
+    CHECK(value == PTHREAD_CANCELED);
+}
+
+TEST(a_start_is_no_cancellation_point) {
+    struct rdaemon_config config = {.streams[1] = {.action = RDAEMON_STREAM_INHERIT},
+                                    .pidfile = scratch_path("pid")};
+    CHECK_STR(output_of(be_cancelled_and_print, &config), "once\nstarted\ngoodbye\n");
+}
+
+TEST(a_start_that_fails_is_no_cancellation_point) {
+    struct rdaemon_config config = {.streams[1] = {.action = RDAEMON_STREAM_INHERIT},
+                                    .pidfile = scratch_path("pid"),
+                                    .working_directory = scratch_path("missing")};
+    CHECK_STR(output_of(be_cancelled_and_print, &config), "once\nfailed\ngoodbye\n");
+    CHECK_STR(tree(scratch()), "");
 }

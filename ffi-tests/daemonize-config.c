@@ -77,6 +77,12 @@ TEST(a_longer_config_must_end_with_zeros) {
     refused_as(&longer, sizeof longer, -E2BIG, RDAEMON_STEP_CONFIG);
 }
 
+TEST(a_config_of_absurd_size_is_refused) {
+    struct rdaemon_config config = {0};
+    refused_as(&config, 4097, -E2BIG, RDAEMON_STEP_CONFIG);
+    refused_as(&config, SIZE_MAX, -E2BIG, RDAEMON_STEP_CONFIG);
+}
+
 TEST(unknown_flags_are_refused) {
     for (uint32_t flag = RDAEMON_DETACH_ACTIVATED * 2U; flag; flag <<= 1)
         refused((struct rdaemon_config){.flags = flag}, -EINVAL, RDAEMON_STEP_CONFIG);
@@ -348,6 +354,13 @@ TEST(a_missing_or_superfluous_handler_is_refused) {
         .signal = SIGHUP, .action = RDAEMON_SIGNAL_IGNORE, .handler = some_handler});
 }
 
+TEST(a_signal_that_ends_no_process_cannot_terminate) {
+    static const int signals[] = {SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGTSTP, SIGTTIN, SIGTTOU};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        refuse_signal((struct rdaemon_signal_action){.signal = signals[i],
+                                                     .action = RDAEMON_SIGNAL_TERMINATE});
+}
+
 TEST(terminate_needs_no_pidfile) {
     struct rdaemon_signal_action map = {.signal = SIGTERM, .action = RDAEMON_SIGNAL_TERMINATE};
     accepted((struct rdaemon_config){.signal_map = &map, .signal_map_len = 1});
@@ -435,6 +448,8 @@ TEST(a_bad_pidfile_is_refused) {
     refused((struct rdaemon_config){.pidfile = "/x", .pidfile_options = {.mode = 0646}}, -EINVAL,
             RDAEMON_STEP_PIDFILE_OPEN);
     accepted((struct rdaemon_config){.pidfile = "/x", .pidfile_options = {.mode = 0664}});
+    accepted((struct rdaemon_config){
+        .pidfile = "/x", .pidfile_options = {.flags = RDAEMON_PIDFILE_ONLY_EMPTY}});
 }
 
 /* ---- the two agree ---- */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "probe.h"
@@ -302,6 +303,35 @@ TEST(nofollow_refuses_a_symlink) {
     CHECK_STR(file_text(scratch_path("real")), "hello\n");
     config.streams[1].open_flags = O_NOFOLLOW;
     start_badly(&config, RDAEMON_STEP_OPEN_STREAMS, -ELOOP);
+}
+
+TEST(a_dangling_symlink_is_refused_and_creates_nothing) {
+    struct rdaemon_config config = log_to(scratch_path("link"));
+    CHECK_INT(symlink("real", config.streams[1].path), 0);
+    start_badly(&config, RDAEMON_STEP_OPEN_STREAMS, -ENOENT);
+    CHECK_STR(tree(scratch()), "link");
+}
+
+/* ---- no spare fd in the daemon ---- */
+
+static void has_one_output(const struct start *start) {
+    (void)start;
+    CHECK(same_description(1, 2));
+    CHECK_INT(dup(0), -1);
+    CHECK_INT(errno, EMFILE);
+}
+
+TEST(stderr_becomes_an_inherited_stdout_without_a_spare_fd) {
+    struct rlimit now;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &now), 0);
+    struct rdaemon_limit limit = {.resource = RLIMIT_NOFILE, .soft = 3, .hard = now.rlim_max};
+    struct rdaemon_config config = {.limits = &limit,
+                                    .limits_len = 1,
+                                    .streams = {{0},
+                                                {.action = RDAEMON_STREAM_INHERIT},
+                                                {.action = RDAEMON_STREAM_SAME_AS_STDOUT}}};
+    open_as(1, "out");
+    run_daemon(&config, has_one_output);
 }
 
 /* ---- terminals ---- */

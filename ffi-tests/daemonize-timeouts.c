@@ -1,13 +1,17 @@
 /* The time limit of a start: a process that is held up at any of its system calls, by a stop that
  * it cannot know of, is killed and reported with the step it had reached. */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "probe.h"
 #include "rdaemon.h"
+#include "sandbox.h"
+#include "start.h"
 #include "tap.h"
 #include "traced.h"
 
@@ -73,4 +77,24 @@ TEST(a_limit_that_is_not_reached_changes_nothing) {
     double begin = now_ms();
     run_daemon(&config, NULL);
     CHECK(now_ms() - begin < 1000);
+}
+
+static pid_t original;
+
+static void stop_unless_original(void) {
+    if (getpid() != original)
+        raise(SIGSTOP);
+}
+
+TEST(the_limit_holds_without_pidfds_though_the_intermediate_is_stopped) {
+    struct rdaemon_config config = {.timeout_ms = 300};
+    struct start started;
+    original = getpid();
+    CHECK_INT(pthread_atfork(NULL, stop_unless_original, NULL), 0);
+    deny_syscall(SYS_pidfd_open, ENOSYS);
+    double begin = now_ms();
+    start(&started, &config, live_on);
+    double took = now_ms() - begin;
+    CHECK_INT(started.result, -ETIMEDOUT);
+    CHECK(took >= 299 && took < 2000);
 }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/securebits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -291,6 +292,19 @@ TEST(rule_7_1_root_that_can_be_regained_is_an_error) {
     /* The capabilities survive the change of the uid, and with them the right to go back. */
     CHECK_INT(prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP), 0);
     CHECK(DROP(.flags = BOTH, .uid = 1234, .gid = 4321) < 0);
+}
+
+TEST(rule_7_1_root_in_reach_of_a_user_who_stays_is_an_error) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct only_setuid[2] = {
+        {.effective = 1U << CAP_SETUID, .permitted = 1U << CAP_SETUID}};
+    REQUIRE_ROOT();
+    CHECK_INT(prctl(PR_SET_KEEPCAPS, 1), 0);
+    CHECK_INT(setresgid(1000, 1000, 1000), 0);
+    CHECK_INT(setresuid(1000, 1000, 1000), 0);
+    CHECK_INT(syscall(SYS_capset, &header, only_setuid), 0);
+    CHECK_INT(DROP(.flags = RDAEMON_IDENTITY_UID, .uid = 1000), -EPERM);
+    CHECK_STR(status_field(0, "Uid"), "1000 1000 1000 1000");
 }
 
 /* ---- refusals ---- */

@@ -1,6 +1,7 @@
 /* A jail is one that cannot be left, whatever the other options say: from inside, no path leads to
  * a file outside, neither by name nor through the working directory. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,4 +142,49 @@ TEST(without_a_fork_a_jail_cannot_be_left_either) {
         start(&started, &config, is_inside);
         CHECK_INT(started.result, 0);
     }
+}
+
+/* openat from each fd: a directory outside would be a way out. */
+static void has_no_way_out_by_fd(const struct start *start) {
+    CHECK(start->daemon.pidfile.fd >= 3);
+    CHECK_INT(start->daemon.pidfile.directory_fd, -1);
+    for (int fd = 0; fd < 256; fd++) {
+        char path[256] = "etc/hostname";
+        struct stat file;
+        if (fstat(fd, &file) == 0 && S_ISDIR(file.st_mode))
+            FAIL("fd %d is a directory", fd);
+        for (int depth = 0; depth < 8; depth++) {
+            CHECK_INT(openat(fd, path, O_RDONLY), -1);
+            memmove(path + 3, path, strlen(path) + 1);
+            memcpy(path, "../", 3);
+        }
+    }
+}
+
+TEST(a_jail_with_a_pidfile_that_is_only_emptied_has_no_way_out_by_fd) {
+    build();
+    struct rdaemon_config config = {
+        .chroot_directory = scratch_path("a/jail"),
+        .pidfile = scratch_path("a/other/pid"),
+        .pidfile_options = {.flags = RDAEMON_PIDFILE_ONLY_EMPTY},
+    };
+    run_daemon(&config, has_no_way_out_by_fd);
+}
+
+static void ends_by_sigterm(const struct start *start) {
+    (void)start;
+    raise(SIGTERM);
+}
+
+TEST(a_jailed_daemon_s_pidfile_is_emptied_at_its_end) {
+    build();
+    struct rdaemon_config config = {
+        .chroot_directory = scratch_path("a/jail"),
+        .pidfile = scratch_path("a/other/pid"),
+        .pidfile_options = {.flags = RDAEMON_PIDFILE_ONLY_EMPTY},
+    };
+    struct start started;
+    pid_t pid = start_well(&started, &config, ends_by_sigterm);
+    CHECK_INT(wait_for_exit(pid), SIGTERM);
+    CHECK_STR(file_text(scratch_path("a/other/pid")), "");
 }

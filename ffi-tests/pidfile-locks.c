@@ -242,3 +242,44 @@ TEST(rule_4_3_readers_disturb_no_reader) {
     CHECK_INT(flock(other, LOCK_SH), 0); /* as a reader does for a moment */
     check_state(path, RDAEMON_PIDFILE_FREE, 0, 12);
 }
+
+/* ---- locks of those who may only read the file ---- */
+
+/* Another user, if this is root, who holds a read lock until he is killed. */
+static pid_t start_read_locker(const char *path, int command) {
+    struct gate *locked = gate_new();
+    pid_t reader = fork_child();
+    if (reader == 0) {
+        struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+        become_user();
+        CHECK_INT(fcntl(open(path, O_RDONLY | O_CLOEXEC), command, &lock), 0);
+        gate_open(locked);
+        live_on(NULL);
+    }
+    gate_wait(locked);
+    return reader;
+}
+
+static void check_read_locker(int command) {
+    const char *path = scratch_path("pid");
+    write_file(path, "12\n", 3);
+    pid_t reader = start_read_locker(path, command);
+    check_state(path, RDAEMON_PIDFILE_FREE, 0, 12);
+    CHECK_INT(open_pidfile(path), 0);
+    int result = write_pidfile();
+    CHECK(result == -EAGAIN || result == -EACCES);
+    CHECK_STR(file_text(path), "");
+    CHECK_INT(close_pidfile(), 0);
+    kill(reader, SIGKILL);
+    wait_for_exit(reader);
+    hold(path);
+    check_state_from_outside(path, RDAEMON_PIDFILE_RUNNING, getpid(), getpid());
+}
+
+TEST(rule_4_3_read_lock_makes_no_holder) {
+    check_read_locker(F_SETLK);
+}
+
+TEST(rule_4_3_read_lock_of_a_description_makes_no_holder) {
+    check_read_locker(F_OFD_SETLK);
+}

@@ -80,6 +80,25 @@ TEST(rule_4_8_device) {
     CHECK_INT(mode_of(path), 0600);
 }
 
+TEST(rule_4_8_file_with_a_second_name) {
+    const char *path = scratch_path("pid");
+    write_file(path, "12\n", 3);
+    CHECK_INT(chmod(path, 0600), 0);
+    CHECK_INT(link(path, scratch_path("second")), 0);
+    check_open_refused(path, -EMLINK);
+    CHECK_STR(file_text(path), "12\n");
+    CHECK_INT(mode_of(path), 0600);
+    check_state(path, RDAEMON_PIDFILE_FREE, 0, 12);
+}
+
+TEST(rule_4_8_running_daemon_s_file_with_a_second_name) {
+    const char *path = scratch_path("pid");
+    struct holder holder = start_holder(path, true);
+    CHECK_INT(link(path, scratch_path("second")), 0);
+    check_state(path, RDAEMON_PIDFILE_RUNNING, holder.pid, holder.pid);
+    end_holder(holder);
+}
+
 /* ---- paths ---- */
 
 TEST(rule_4_8_over_long_path) {

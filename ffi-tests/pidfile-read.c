@@ -72,6 +72,15 @@ TEST(rule_4_5_endless_number) {
     check_read_refused(path, -EBADMSG);
 }
 
+TEST(rule_4_5_garbage_hides_no_running_daemon) {
+    const char *path = scratch_path("pid");
+    struct holder holder = start_holder(path, true);
+    write_file(path, "garbage\n", 8);
+    check_state(path, RDAEMON_PIDFILE_RUNNING, holder.pid, -1);
+    end_holder(holder);
+    check_read_refused(path, -EBADMSG);
+}
+
 TEST(rule_4_5_leading_zeros_change_no_number) {
     const char *path = scratch_path("pid");
     write_file(path, "00000000000000000000000000000000000000000000000000\n", 51);

@@ -62,6 +62,31 @@ TEST(rule_4_7_file_that_has_gone) {
     CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -ESTALE);
 }
 
+TEST(only_empty_keeps_no_directory_and_leaves_the_file) {
+    const char *path = scratch_path("pid");
+    char expected[32];
+    CHECK_INT(OPEN_WITH(path, .flags = RDAEMON_PIDFILE_ONLY_EMPTY), 0);
+    CHECK_INT(write_pidfile(), 0);
+    CHECK_INT(pidfile.directory_fd, -1);
+    snprintf(expected, sizeof expected, "0 1 2 %d", pidfile.fd);
+    CHECK_STR(open_fds(0), expected);
+    check_state_from_outside(path, RDAEMON_PIDFILE_RUNNING, getpid(), getpid());
+    IN_CHILD {
+        CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -EPERM);
+    }
+    CHECK_INT(remove_pidfile(), 0);
+    check_state_from_outside(path, RDAEMON_PIDFILE_RUNNING, getpid(), 0);
+    CHECK_INT(stat_of(path).st_size, 0);
+    CHECK_INT(close_pidfile(), 0);
+    CHECK_STR(open_fds(0), "0 1 2");
+}
+
+TEST(only_empty_of_a_start_that_is_given_up_leaves_no_descriptor) {
+    CHECK_INT(OPEN_WITH(scratch_path("pid"), .flags = RDAEMON_PIDFILE_ONLY_EMPTY), 0);
+    CHECK_INT(close_pidfile(), 0);
+    CHECK_STR(open_fds(0), "0 1 2");
+}
+
 static void make_jail(void) {
     CHECK_INT(mkdir(scratch_path("jail"), 0755), 0);
 }

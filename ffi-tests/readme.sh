@@ -47,6 +47,10 @@ lives_and_ends() { # lives_and_ends program...
     stop "$directory/pid" && [ ! -e "$directory/pid" ]
 }
 
+refuses() { # refuses command...
+    ! "$@"
+}
+
 with_pkg_config() {
     env PKG_CONFIG_PATH="$directory/there/lib/pkgconfig" sh -c \
         '"$1" -o "$2" examples/smallest.c $(pkg-config --cflags --libs rdaemon)' sh "$CC" "$directory/installed"
@@ -59,6 +63,8 @@ check "the C program is a daemon until SIGTERM" lives_and_ends "$directory/small
 check "the Rust program compiles" cargo build --quiet --locked --example smallest
 check "the Rust program is a daemon until SIGTERM" lives_and_ends target/debug/examples/smallest
 check "make install" make -s install prefix="$directory/there"
+check "the archive is installed" test -s "$directory/there/lib/librdaemon.a"
+check "the header is installed" cmp include/rdaemon.h "$directory/there/include/rdaemon.h"
 if command -v pkg-config >/dev/null; then
     check "a program compiles with pkg-config" with_pkg_config
 elif [ "$RDAEMON_REQUIRE_ALL" = 1 ]; then
@@ -68,7 +74,12 @@ else
     echo "ok $number - a program compiles with pkg-config # SKIP no pkg-config"
 fi
 check "make install with DESTDIR" make -s install DESTDIR="$directory/stage" prefix=/usr
+check "the archive is installed below DESTDIR" test -s "$directory/stage/usr/lib/librdaemon.a"
 check "DESTDIR is not in what is installed" sh -c "! grep -r '$directory' '$directory/stage/usr/lib/pkgconfig'"
+cp include/rdaemon.h "$directory/copy.h"
+check "make check-header takes a copy of the header" make -s check-header HEADER="$directory/copy.h"
+echo "/* stale */" >>"$directory/copy.h"
+check "make check-header refuses a stale copy" refuses make -s check-header HEADER="$directory/copy.h"
 check "make uninstall" make -s uninstall prefix="$directory/there"
 check "uninstalling leaves no file" sh -c "[ -z \"\$(find '$directory/there' -type f)\" ]"
 

@@ -2,6 +2,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -297,4 +298,46 @@ TEST(without_a_fork_ready_has_nobody_to_tell) {
         start(&started, &config, has_no_channel);
         CHECK_INT(started.result, 0);
     }
+}
+
+/* ---- a daemon that is quicker than the process between ---- */
+
+static pid_t original;
+
+/* In the process between, after its fork: waits until the daemon has spoken, or a while. */
+static void hold_up(void) {
+    double begin = now_ms();
+    while (getpid() != original && !atomic_load(stage) && now_ms() - begin < 1000)
+        usleep(100);
+}
+
+static void says_failed_first(const struct start *start) {
+    CHECK_INT(rdaemon_fail(start->daemon.ready_fd, -ENOSPC), 0);
+    atomic_store(stage, 1);
+}
+
+static void says_ready_first(const struct start *start) {
+    CHECK_INT(rdaemon_ready(start->daemon.ready_fd), 0);
+    atomic_store(stage, 1);
+}
+
+static void hear_the_first_word(void (*life)(const struct start *start), int expected) {
+    struct start started;
+    struct rdaemon_status status;
+    original = getpid();
+    stage = shared_memory(sizeof *stage);
+    CHECK_INT(pthread_atfork(NULL, hold_up, NULL), 0);
+    start_well(&started, &with_ready, life);
+    CHECK_INT(wait_ready(&started, 5000, &status), expected);
+    CHECK_INT(status.step, expected ? RDAEMON_STEP_READY : RDAEMON_STEP_NONE);
+    CHECK_INT(status.error, expected);
+    lived(&started);
+}
+
+TEST(a_failure_is_heard_of_a_daemon_quicker_than_the_process_between) {
+    hear_the_first_word(says_failed_first, -ENOSPC);
+}
+
+TEST(ready_is_heard_of_a_daemon_quicker_than_the_process_between) {
+    hear_the_first_word(says_ready_first, 0);
 }

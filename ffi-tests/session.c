@@ -11,6 +11,7 @@
 
 #include "probe.h"
 #include "tap.h"
+#include "trace.h"
 
 /* ---- setsid ---- */
 
@@ -208,4 +209,59 @@ TEST(rule_1_11_second_fork_that_fails_is_reported_and_changes_nothing) {
     CHECK_REFUSED(rdaemon_double_fork(NULL), -EAGAIN);
     CHECK_REFUSED(rdaemon_double_fork(&pidfd), -EAGAIN);
     CHECK_INT(pidfd, -7);
+}
+
+/* ---- the process between killed ---- */
+
+enum { NOT_YET = 1 << 30, SURVIVED_A_FAILURE = 7 };
+
+static volatile int *told;
+
+static void fork_and_tell(void *context) {
+    (void)context;
+    trace_enter();
+    int result = rdaemon_double_fork(NULL);
+    trace_return(result);
+    if (result != 0) {
+        *told = result;
+        _exit(0);
+    }
+    while (*told == NOT_YET)
+        usleep(200);
+    _exit(*told > 0 ? 0 : SURVIVED_A_FAILURE);
+}
+
+static void trace_forks(const struct trace_request *request, struct trace_result *result) {
+    *told = NOT_YET;
+    int error = trace_run(request, 5000, result);
+    if (error == -EPERM || error == -ENOSYS || error == -EIO)
+        SKIP_PLATFORM("ptrace: %d", error);
+    CHECK_INT(error, 0);
+    CHECK(!result->hung);
+    CHECK(*told != NOT_YET);
+}
+
+TEST(double_fork_whose_intermediate_is_killed_leaves_no_unknown_daemon, .time_limit_ms = 30000) {
+    struct trace_request request = {.body = fork_and_tell, .action = TRACE_WATCH};
+    struct trace_result result;
+    int failures = 0;
+    told = shared_memory(sizeof *told);
+    trace_forks(&request, &result);
+    CHECK_INT(*told, result.of[TRACE_DAEMON].pid);
+    int calls = result.of[TRACE_INTERMEDIATE].calls;
+    CHECK(calls >= 3);
+    request.action = TRACE_SIGNAL;
+    request.role = TRACE_INTERMEDIATE;
+    request.value = SIGKILL;
+    for (request.index = 0; request.index <= calls; request.index++) {
+        trace_forks(&request, &result);
+        CHECK(result.acted);
+        const struct trace_process *daemon = &result.of[TRACE_DAEMON];
+        failures += *told < 0;
+        if (*told > 0 ? *told != daemon->pid : daemon->wait_status == SURVIVED_A_FAILURE << 8)
+            FAIL("killed at %s: result %d, and daemon %d ended with %#x",
+                 trace_call_name(result.acted_on), *told, (int)daemon->pid,
+                 (unsigned)daemon->wait_status);
+    }
+    CHECK(failures > 0);
 }

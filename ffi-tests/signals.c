@@ -293,6 +293,13 @@ TEST(refuses_unknown_actions) {
     check_second_refused((struct rdaemon_signal_action){.signal = SIGHUP, .action = UINT32_MAX});
 }
 
+TEST(rule_3_3_refuses_to_terminate_by_a_signal_that_does_not) {
+    static const int signals[] = {SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGTSTP, SIGTTIN, SIGTTOU};
+    for (size_t i = 0; i < LENGTH(signals); i++)
+        check_second_refused((struct rdaemon_signal_action){.signal = signals[i],
+                                                            .action = RDAEMON_SIGNAL_TERMINATE});
+}
+
 TEST(refuses_a_missing_handler) {
     check_second_refused(
         (struct rdaemon_signal_action){.signal = SIGHUP, .action = RDAEMON_SIGNAL_HANDLER});

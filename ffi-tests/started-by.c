@@ -220,6 +220,18 @@ TEST(the_child_of_an_activated_program_is_not_activated) {
     }
 }
 
+TEST(the_environment_of_a_set_uid_program_is_not_believed) {
+    REQUIRE_ROOT();
+    for (int groups = 0; groups < 2; groups++)
+        IN_CHILD {
+            be_activated();
+            set_number("SYSTEMD_EXEC_PID", (unsigned long long)getpid());
+            CHECK_INT(groups ? setresgid(1000, 0, 0) : setresuid(1000, 0, 0), 0);
+            CHECK_INT(rdaemon_started_by() & ~RDAEMON_STARTED_STDIN_IS_SOCKET, 0);
+            expect_a_fork(&automatic);
+        }
+}
+
 /* The inode of a pidfd, where pidfds live on a file system of their own. */
 static unsigned long long pidfd_inode(void) {
     struct stat file;

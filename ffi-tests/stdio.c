@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -114,6 +116,41 @@ TEST(open_stdio_that_runs_out_of_descriptors_changes_nothing) {
     CHECK(!fd_is_open(0) && !fd_is_open(1) && fd_is_open(2));
 }
 
+struct opener {
+    const char *path;
+    atomic_bool end;
+    atomic_int replaced;
+};
+
+/* Opens a file over and over, mostly at fd 0, and counts when it became another one. */
+static void *open_over_and_over(void *argument) {
+    struct opener *opener = argument;
+    while (!atomic_load(&opener->end)) {
+        int fd = open(opener->path, O_RDONLY | O_CLOEXEC);
+        for (volatile int i = 0; i < 300; i++)
+            continue;
+        if (is_null_device(fd))
+            atomic_fetch_add(&opener->replaced, 1);
+        close(fd);
+    }
+    return NULL;
+}
+
+TEST(open_stdio_replaces_no_file_that_another_thread_opens) {
+    struct opener opener = {.path = scratch_path("file")};
+    pthread_t thread;
+    close(open(opener.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    CHECK_INT(pthread_create(&thread, NULL, open_over_and_over, &opener), 0);
+    for (int i = 0; i < 20000; i++) {
+        if (is_null_device(0))
+            close(0);
+        CHECK(QUIET(rdaemon_open_stdio()) >= 0);
+    }
+    atomic_store(&opener.end, true);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(atomic_load(&opener.replaced), 0);
+}
+
 /* ---- redirect_stdio: every assignment ---- */
 
 static const int sources[] = {RDAEMON_FD_INHERIT, RDAEMON_FD_NULL, 0, 1, 2, 3, 4};
@@ -197,6 +234,14 @@ TEST(rule_2_4_source_above_2_stays_open_and_shares_its_description) {
     CHECK(fd_is_cloexec(7));
     for (int fd = 0; fd < 3; fd++)
         CHECK(same_description(fd, 7));
+}
+
+TEST(rule_2_4_duplicate_of_a_stream_that_stays_needs_no_spare_descriptor) {
+    open_at(0), open_at(1), open_at(2);
+    set_nofile(3);
+    CHECK_INT(QUIET(rdaemon_redirect_stdio(RDAEMON_FD_INHERIT, RDAEMON_FD_INHERIT, 1)), 0);
+    CHECK(same_description(1, 2));
+    CHECK(fd_is_cloexec(1) && !fd_is_cloexec(2));
 }
 
 TEST(rule_2_4_inherit_leaves_all_as_it_is) {

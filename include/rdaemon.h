@@ -73,8 +73,9 @@
 /// The version as one number, for comparisons: MAJOR * 1000000 + MINOR * 1000 + PATCH.
 #define RDAEMON_VERSION_NUMBER 1000
 
-/// The steps of the operations, in the order in which daemonize takes them. A killed daemon's status tells the step that it
-/// had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
+/// The steps of the operations, in the order in which daemonize takes them. A killed daemon's status tells the step
+/// that it had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers.
+/// rdaemon_step_name() gives the names, which are the tails of these in lower case.
 enum rdaemon_step {
     /// Nothing failed.
     RDAEMON_STEP_NONE = 0,
@@ -179,8 +180,8 @@ enum rdaemon_pidfile_flags {
     RDAEMON_PIDFILE_OWNER = 1,
     /// The file's fd survives execve(2), and the locks with it: for a daemon that is a program yet to be executed.
     RDAEMON_PIDFILE_INHERIT = 2,
-    /// The directory is not kept open after rdaemon_pidfile_write(), so that the file can only be emptied, not removed. For
-    /// a daemon in a new root directory: an open directory outside is a way out of it.
+    /// The directory is not kept open after rdaemon_pidfile_write(), so that the file can only be emptied, not removed.
+    /// For a daemon in a new root directory: an open directory outside is a way out of it.
     RDAEMON_PIDFILE_ONLY_EMPTY = 4,
 };
 
@@ -202,8 +203,8 @@ enum rdaemon_stream_action {
     RDAEMON_STREAM_NULL = 1,
     /// As it is.
     RDAEMON_STREAM_INHERIT = 2,
-    /// The fd, which is closed in the daemon afterwards (in a process that does not detach: in this process) unless it is in
-    /// files_preserve or RDAEMON_KEEP_FDS is set.
+    /// The fd, which is closed in the daemon afterwards (in a process that does not detach: in this process) unless it
+    /// is in files_preserve or RDAEMON_KEEP_FDS is set.
     RDAEMON_STREAM_FD = 3,
     /// The file at path, opened in the original process, with its working directory and its privileges. Standard input
     /// reads it; standard output and error append to it, and create it if need be. A FIFO that nobody reads is -ENXIO.
@@ -274,7 +275,8 @@ enum rdaemon_started_by_flags {
     RDAEMON_STARTED_STDIN_IS_SOCKET = 256,
 };
 
-/// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the owner who created it, closed by execve(2).
+/// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the
+/// owner who created it, closed by execve(2).
 struct rdaemon_pidfile_options {
     /// enum rdaemon_pidfile_flags.
     uint32_t flags;
@@ -359,8 +361,8 @@ struct rdaemon_config {
     /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit. A process that does not
     /// detach has none.
     int32_t timeout_ms;
-    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none. The daemon must not
-    /// open it again: see rdaemon_pidfile_write().
+    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none. The daemon must
+    /// not open it again: see rdaemon_pidfile_write().
     const char *pidfile;
     /// How it is opened.
     struct rdaemon_pidfile_options pidfile_options;
@@ -371,8 +373,8 @@ struct rdaemon_config {
     /// What fds 0, 1 and 2 become, in this order.
     struct rdaemon_stream streams[3];
     /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
-    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that. All other signals, and the signal mask, stay
-    /// the caller's.
+    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that. All other signals, and the signal mask,
+    /// stay the caller's.
     const struct rdaemon_signal_action *signal_map;
     /// Number of entries, at most 128.
     size_t signal_map_len;
@@ -390,8 +392,8 @@ struct rdaemon_status {
     int32_t step;
     /// The negative errno that the call returned; 0 on success.
     int32_t error;
-    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
-    /// while that is starting, or when only workers of a dead daemon remain. Else 0.
+    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that
+    /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
     int32_t pid;
     /// The signal that killed a process before it could report, where known; else 0.
     int32_t signal;
@@ -426,16 +428,16 @@ struct rdaemon_pidfile {
 struct rdaemon_daemon {
     /// The daemon's pid, in both processes.
     int32_t pid;
-    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds, or when no fd was free for it.
-    /// Daemon: -1.
+    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds, or when no fd was free
+    /// for it. Daemon: -1.
     int32_t pidfd;
-    /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close; for
-    /// rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
+    /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close;
+    /// for rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
     int32_t ready_fd;
     /// 1 when a new process was made, 0 when this one became the daemon.
     int32_t detached;
-    /// Daemon: the pidfile, locked and written, for rdaemon_pidfile_remove(). Original process, or without a pidfile: its
-    /// fds are -1.
+    /// Daemon: the pidfile, locked and written, for rdaemon_pidfile_remove(). Original process, or without a pidfile:
+    /// its fds are -1.
     struct rdaemon_pidfile pidfile;
 };
 
@@ -446,8 +448,8 @@ struct rdaemon_pidfile_state {
     /// The running daemon, as the kernel names the holder of the process lock; 0 for none. On systems without process
     /// locks of their own the number in the file.
     int32_t pid;
-    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is none,
-    /// though a daemon runs.
+    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is
+    /// none, though a daemon runs.
     int32_t written;
     /// Zero.
     uint32_t reserved;
@@ -457,8 +459,8 @@ struct rdaemon_pidfile_state {
 extern "C" {
 #endif // __cplusplus
 
-/// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and says
-/// nothing about what only the steps find out, such as a directory that is not there.
+/// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and
+/// says nothing about what only the steps find out, such as a directory that is not there.
 ///
 /// config: NULL, 0 for the defaults. ret_status may be NULL.
 ///
@@ -472,9 +474,9 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// Makes the process a daemon.
 ///
 /// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
-/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of the
-/// streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds; umask;
-/// chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
+/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of
+/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds;
+/// umask; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
 /// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
 ///
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
@@ -482,8 +484,8 @@ int rdaemon_check(const struct rdaemon_config *config,
 ///
 /// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
 ///
-/// Returns as fork(2) does: the daemon's pid (> 0) in the original process, once every step has succeeded in the daemon;
-/// 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
+/// Returns as fork(2) does: the daemon's pid (> 0) in the original process, once every step has succeeded in the
+/// daemon; 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
 /// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
 /// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
 ///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
@@ -492,10 +494,10 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;
 /// - else any error of the system calls of that step.
 ///
-/// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes that
-/// were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was there and
-/// was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for it. In a process that does not detach the
-/// steps before the failed one stay done.
+/// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes
+/// that were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was
+/// there and was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for
+/// it. In a process that does not detach the steps before the failed one stay done.
 ///
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
 /// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
@@ -532,10 +534,11 @@ int rdaemon_fail(int ready_fd,
 /// once, though a worker that it forked may hold the channel; without one (-1) only when all of them have ended.
 /// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_status may be NULL.
 ///
-/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without reporting, -ETIMEDOUT when
-/// the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad arguments.
-/// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has returned
-/// 0 or the daemon's error, a further call finds nothing and returns -ESRCH.
+/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without reporting, -ETIMEDOUT
+/// when the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad
+/// arguments.
+/// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has
+/// returned 0 or the daemon's error, a further call finds nothing and returns -ESRCH.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_wait_ready(int ready_fd,
                        int pidfd,
@@ -543,8 +546,9 @@ int rdaemon_wait_ready(int ready_fd,
                        struct rdaemon_status *ret_status,
                        size_t ret_status_size);
 
-/// Tells what is known of who started this process. rdaemon_daemonize() uses the conclusions only, and these rest on evidence alone: variables that name no pid
-/// are inherited by children of children, and a socket on standard input may come from anywhere.
+/// Tells what is known of who started this process. rdaemon_daemonize() uses the conclusions only, and these rest on
+/// evidence alone: variables that name no pid are inherited by children of children, and a socket on standard input may
+/// come from anywhere.
 ///
 /// Returns enum rdaemon_started_by_flags (>= 0).
 /// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
@@ -553,17 +557,17 @@ int rdaemon_started_by(void);
 /// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
 /// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
 ///
-/// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a stale pid as
-/// that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that are >= 3 and, but
-/// for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile must not open it again:
-/// see rdaemon_pidfile_write().
+/// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a
+/// stale pid as that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that
+/// are >= 3 and, but for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile
+/// must not open it again: see rdaemon_pidfile_write().
 ///
 /// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
-/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second while
-/// processes read it; -EISDIR for a
-/// directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL for another file that is not regular, for
-/// NULL, unknown flags, or a mode that lets others write; -EAGAIN when others create and remove it all the time;
-/// -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
+/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second
+/// while processes read it; -EISDIR for a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL
+/// for another file that is not regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others
+/// create and remove it all the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or
+/// ftruncate(2).
 /// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
 /// mode and owner of the options.
 /// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
@@ -598,8 +602,8 @@ int rdaemon_pidfile_read(const char *path,
                          struct rdaemon_pidfile_state *ret_state,
                          size_t ret_state_size);
 
-/// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file was opened, so that chdir(2) or
-/// chroot(2) make no difference. The handle stays open, and the lock held.
+/// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file
+/// was opened, so that chdir(2) or chroot(2) make no difference. The handle stays open, and the lock held.
 ///
 /// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
 /// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,
@@ -628,8 +632,8 @@ const char *rdaemon_step_name(int step);
 ///
 /// The line goes to the len bytes at buf, cut to fit, always with its NUL; buf may be NULL when len is 0.
 ///
-/// Returns the length of the whole line without its NUL, as snprintf(3) does; -EINVAL for a NULL or short status, or for
-/// a NULL buf with a len; -E2BIG for a status with unknown fields.
+/// Returns the length of the whole line without its NUL, as snprintf(3) does; -EINVAL for a NULL or short status, or
+/// for a NULL buf with a len; -E2BIG for a status with unknown fields.
 /// Neither async-signal-safe nor thread-safe with setlocale(3): it asks strerror_r(3). Since 0.1.0.
 int rdaemon_status_message(const struct rdaemon_status *status,
                            size_t status_size,
@@ -645,8 +649,8 @@ int rdaemon_setsid(void);
 /// Continues in a grandchild as well: fork(2), setsid(2), fork(2). The grandchild belongs to a new session that it does
 /// not lead, so that it never acquires a controlling terminal, and is the child of init, or of the nearest subreaper.
 ///
-/// ret_pidfd, unless NULL, gets a pidfd of the grandchild in the original process (CLOEXEC, >= 3; yours to close), or -1
-/// on a system without pidfds or when no fd was free for it; in the grandchild it is left alone.
+/// ret_pidfd, unless NULL, gets a pidfd of the grandchild in the original process (CLOEXEC, >= 3; yours to close), or
+/// -1 on a system without pidfds or when no fd was free for it; in the grandchild it is left alone.
 ///
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
@@ -682,8 +686,8 @@ int rdaemon_close_fds(int lowest,
 int rdaemon_open_stdio(void);
 
 /// Makes fds 0, 1 and 2 duplicates of in, out and err, all at once: a source may itself be a standard stream that is
-/// replaced, so that (0, 2, 1) swaps output and error. Each that is not RDAEMON_FD_INHERIT is inherited through execve(2)
-/// then, also where source and target are the same.
+/// replaced, so that (0, 2, 1) swaps output and error. Each that is not RDAEMON_FD_INHERIT is inherited through
+/// execve(2) then, also where source and target are the same.
 ///
 /// Each of the three is an open fd, RDAEMON_FD_INHERIT or RDAEMON_FD_NULL. The sources stay open.
 ///
@@ -698,7 +702,8 @@ int rdaemon_redirect_stdio(int in,
 ///
 /// It sets the soft and the hard RLIMIT_CORE, on Linux to 1, which the kernel takes for "no dump, not even into a
 /// pipe"; with 0 a core_pattern that names a program would still get one. Where the hard limit is 0 already and may not
-/// be raised, the dumpable attribute is cleared instead, which ends with execve(2). flags: 0 or enum rdaemon_prevent_core_flags.
+/// be raised, the dumpable attribute is cleared instead, which ends with execve(2). flags: 0 or enum
+/// rdaemon_prevent_core_flags.
 ///
 /// Returns 0, -EINVAL for an unknown flag, or any error of setrlimit(2) or prctl(2).
 /// Async-signal-safe, thread-safe. Since 0.1.0.
@@ -708,7 +713,8 @@ int rdaemon_prevent_core(uint32_t flags);
 /// when limits_len is 0.
 ///
 /// Returns 0; -EINVAL for an unknown resource, a soft limit above its hard one, a non-zero reserved field, or more than
-/// 32 limits, and then no limit has changed; or any error of setrlimit(2), and then those before the refused one are set.
+/// 32 limits, and then no limit has changed; or any error of setrlimit(2), and then those before the refused one are
+/// set.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_set_limits(const struct rdaemon_limit *limits,
                        size_t limits_len);
@@ -756,12 +762,12 @@ int rdaemon_set_signals(const struct rdaemon_signal_action *map,
                         const struct rdaemon_pidfile *pidfile,
                         size_t pidfile_size);
 
-/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and, when
-/// the user id has changed, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
+/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and,
+/// when the user id has changed, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
 ///
-/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1; -EPERM without the right to it, or
-/// when the ids read back are not those asked for; any error of setgroups(2), setresgid(2) or setresuid(2). After any
-/// error a part of the privileges may be gone, and the process should end.
+/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1; -EPERM without the right to it,
+/// or when the ids read back are not those asked for; any error of setgroups(2), setresgid(2) or setresuid(2). After
+/// any error a part of the privileges may be gone, and the process should end.
 /// Async-signal-safe in a process with one thread. Since 0.1.0.
 int rdaemon_drop_privileges(const struct rdaemon_identity *identity,
                             size_t identity_size);

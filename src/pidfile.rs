@@ -30,8 +30,8 @@ bitflags::bitflags! {
         const OWNER = 1;
         /// The fd survives execve(2), and the locks with it: for a daemon that is a program yet to be executed.
         const INHERIT = 2;
-        /// The directory of the file is not kept open, so that the file can only be emptied, not removed. For a daemon in
-        /// a new root directory, for which an open directory outside is a way out.
+        /// The directory of the file is not kept open, so that the file can only be emptied, not removed. For a daemon
+        /// in a new root directory, for which an open directory outside is a way out.
         const ONLY_EMPTY = 4;
     }
 }
@@ -121,7 +121,8 @@ pub fn open(path: &CStr, options: &Options) -> Result<Pidfile, Error> {
 
 /// What the file's number and its locks say. It disturbs no daemon and makes no start fail.
 ///
-/// `EBADMSG` when the first line is not a positive number, and no daemon runs. Not for the daemon itself: see the module's last words.
+/// `EBADMSG` when the first line is not a positive number, and no daemon runs. Not for the daemon itself: see the
+/// module's last words.
 pub fn read(path: &CStr) -> Result<Reading, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match fd::open(CWD, path, flags, Mode::empty()) {
@@ -188,9 +189,9 @@ impl Pidfile {
     /// Empties the file, then removes it, by the directory as it was when the file was opened: a later chdir or chroot
     /// makes no difference. Async-signal-safe.
     ///
-    /// `EPERM` in any process but the one that wrote it. `ESTALE` when another file, or none, is there now; Linux cannot
-    /// remove by fd, so between that look and the removal a replacement would be lost. Removal may be refused after a
-    /// loss of privileges (`EACCES`); then the file is left empty.
+    /// `EPERM` in any process but the one that wrote it. `ESTALE` when another file, or none, is there now; Linux
+    /// cannot remove by fd, so between that look and the removal a replacement would be lost. Removal may be refused
+    /// after a loss of privileges (`EACCES`); then the file is left empty.
     pub fn remove(&self) -> Result<(), Errno> {
         if self.writer != rustix::process::getpid().as_raw_pid() {
             return Err(Errno::PERM);

@@ -21,8 +21,8 @@ pub enum rdaemon_stream_action {
     RDAEMON_STREAM_NULL = 1,
     /// As it is.
     RDAEMON_STREAM_INHERIT = 2,
-    /// The fd, which is closed in the daemon afterwards (in a process that does not detach: in this process) unless it is in
-    /// files_preserve or RDAEMON_KEEP_FDS is set.
+    /// The fd, which is closed in the daemon afterwards (in a process that does not detach: in this process) unless it
+    /// is in files_preserve or RDAEMON_KEEP_FDS is set.
     RDAEMON_STREAM_FD = 3,
     /// The file at path, opened in the original process, with its working directory and its privileges. Standard input
     /// reads it; standard output and error append to it, and create it if need be. A FIFO that nobody reads is -ENXIO.
@@ -125,8 +125,8 @@ pub struct rdaemon_config {
     /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit. A process that does not
     /// detach has none.
     pub timeout_ms: i32,
-    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none. The daemon must not
-    /// open it again: see rdaemon_pidfile_write().
+    /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none. The daemon must
+    /// not open it again: see rdaemon_pidfile_write().
     pub pidfile: *const c_char,
     /// How it is opened.
     pub pidfile_options: rdaemon_pidfile_options,
@@ -137,8 +137,8 @@ pub struct rdaemon_config {
     /// What fds 0, 1 and 2 become, in this order.
     pub streams: [rdaemon_stream; 3],
     /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
-    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that. All other signals, and the signal mask, stay
-    /// the caller's.
+    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that. All other signals, and the signal mask,
+    /// stay the caller's.
     pub signal_map: *const rdaemon_signal_action,
     /// Number of entries, at most 128.
     pub signal_map_len: usize,
@@ -156,16 +156,16 @@ pub struct rdaemon_config {
 pub struct rdaemon_daemon {
     /// The daemon's pid, in both processes.
     pub pid: i32,
-    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds, or when no fd was free for it.
-    /// Daemon: -1.
+    /// Original process: a pidfd of the daemon, yours to close; -1 on a system without pidfds, or when no fd was free
+    /// for it. Daemon: -1.
     pub pidfd: i32,
-    /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close; for
-    /// rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
+    /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close;
+    /// for rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
     pub ready_fd: i32,
     /// 1 when a new process was made, 0 when this one became the daemon.
     pub detached: i32,
-    /// Daemon: the pidfile, locked and written, for rdaemon_pidfile_remove(). Original process, or without a pidfile: its
-    /// fds are -1.
+    /// Daemon: the pidfile, locked and written, for rdaemon_pidfile_remove(). Original process, or without a pidfile:
+    /// its fds are -1.
     pub pidfile: rdaemon_pidfile,
 }
 
@@ -256,8 +256,8 @@ impl rdaemon_stream {
     }
 }
 
-/// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and says
-/// nothing about what only the steps find out, such as a directory that is not there.
+/// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and
+/// says nothing about what only the steps find out, such as a directory that is not there.
 ///
 /// config: NULL, 0 for the defaults. ret_status may be NULL.
 ///
@@ -279,9 +279,9 @@ pub unsafe extern "C" fn rdaemon_check(
 /// Makes the process a daemon.
 ///
 /// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
-/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of the
-/// streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds; umask;
-/// chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
+/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of
+/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds;
+/// umask; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
 /// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
 ///
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
@@ -289,8 +289,8 @@ pub unsafe extern "C" fn rdaemon_check(
 ///
 /// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
 ///
-/// Returns as fork(2) does: the daemon's pid (> 0) in the original process, once every step has succeeded in the daemon;
-/// 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
+/// Returns as fork(2) does: the daemon's pid (> 0) in the original process, once every step has succeeded in the
+/// daemon; 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
 /// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
 /// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
 ///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
@@ -299,10 +299,10 @@ pub unsafe extern "C" fn rdaemon_check(
 /// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;
 /// - else any error of the system calls of that step.
 ///
-/// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes that
-/// were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was there and
-/// was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for it. In a process that does not detach the
-/// steps before the failed one stay done.
+/// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes
+/// that were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was
+/// there and was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for
+/// it. In a process that does not detach the steps before the failed one stay done.
 ///
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
 /// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
@@ -394,10 +394,11 @@ pub unsafe extern "C" fn rdaemon_fail(ready_fd: c_int, error: c_int) -> c_int {
 /// once, though a worker that it forked may hold the channel; without one (-1) only when all of them have ended.
 /// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_status may be NULL.
 ///
-/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without reporting, -ETIMEDOUT when
-/// the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad arguments.
-/// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has returned
-/// 0 or the daemon's error, a further call finds nothing and returns -ESRCH.
+/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without reporting, -ETIMEDOUT
+/// when the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad
+/// arguments.
+/// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has
+/// returned 0 or the daemon's error, a further call finds nothing and returns -ESRCH.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_wait_ready(
@@ -458,8 +459,9 @@ const _: () = {
     assert!(rdaemon_started_by_flags::RDAEMON_STARTED_STDIN_IS_SOCKET as u32 == StartedBy::STDIN_IS_SOCKET.bits());
 };
 
-/// Tells what is known of who started this process. rdaemon_daemonize() uses the conclusions only, and these rest on evidence alone: variables that name no pid
-/// are inherited by children of children, and a socket on standard input may come from anywhere.
+/// Tells what is known of who started this process. rdaemon_daemonize() uses the conclusions only, and these rest on
+/// evidence alone: variables that name no pid are inherited by children of children, and a socket on standard input may
+/// come from anywhere.
 ///
 /// Returns enum rdaemon_started_by_flags (>= 0).
 /// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.

@@ -13,8 +13,8 @@ pub enum rdaemon_pidfile_flags {
     RDAEMON_PIDFILE_OWNER = 1,
     /// The file's fd survives execve(2), and the locks with it: for a daemon that is a program yet to be executed.
     RDAEMON_PIDFILE_INHERIT = 2,
-    /// The directory is not kept open after rdaemon_pidfile_write(), so that the file can only be emptied, not removed. For
-    /// a daemon in a new root directory: an open directory outside is a way out of it.
+    /// The directory is not kept open after rdaemon_pidfile_write(), so that the file can only be emptied, not removed.
+    /// For a daemon in a new root directory: an open directory outside is a way out of it.
     RDAEMON_PIDFILE_ONLY_EMPTY = 4,
 }
 
@@ -24,7 +24,8 @@ const _: () = {
     assert!(rdaemon_pidfile_flags::RDAEMON_PIDFILE_ONLY_EMPTY as u32 == Flags::ONLY_EMPTY.bits());
 };
 
-/// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the owner who created it, closed by execve(2).
+/// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the
+/// owner who created it, closed by execve(2).
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_pidfile_options {
@@ -111,17 +112,17 @@ impl From<Pidfile> for rdaemon_pidfile {
 /// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
 /// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
 ///
-/// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a stale pid as
-/// that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that are >= 3 and, but
-/// for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile must not open it again:
-/// see rdaemon_pidfile_write().
+/// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a
+/// stale pid as that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that
+/// are >= 3 and, but for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile
+/// must not open it again: see rdaemon_pidfile_write().
 ///
 /// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
-/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second while
-/// processes read it; -EISDIR for a
-/// directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL for another file that is not regular, for
-/// NULL, unknown flags, or a mode that lets others write; -EAGAIN when others create and remove it all the time;
-/// -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
+/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second
+/// while processes read it; -EISDIR for a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL
+/// for another file that is not regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others
+/// create and remove it all the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or
+/// ftruncate(2).
 /// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
 /// mode and owner of the options.
 /// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
@@ -194,8 +195,8 @@ pub struct rdaemon_pidfile_state {
     /// The running daemon, as the kernel names the holder of the process lock; 0 for none. On systems without process
     /// locks of their own the number in the file.
     pub pid: i32,
-    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is none,
-    /// though a daemon runs.
+    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is
+    /// none, though a daemon runs.
     pub written: i32,
     /// Zero.
     pub reserved: u32,
@@ -227,8 +228,8 @@ pub unsafe extern "C" fn rdaemon_pidfile_read(
     })
 }
 
-/// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file was opened, so that chdir(2) or
-/// chroot(2) make no difference. The handle stays open, and the lock held.
+/// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file
+/// was opened, so that chdir(2) or chroot(2) make no difference. The handle stays open, and the lock held.
 ///
 /// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
 /// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,

@@ -4,8 +4,9 @@ use crate::error::{Detail, Error, Step};
 use core::ffi::{c_char, c_int};
 use rustix::io::Errno;
 
-/// The steps of the operations, in the order in which daemonize takes them. A killed daemon's status tells the step that it
-/// had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers. rdaemon_step_name() gives the names, which are the tails of these in lower case.
+/// The steps of the operations, in the order in which daemonize takes them. A killed daemon's status tells the step
+/// that it had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers.
+/// rdaemon_step_name() gives the names, which are the tails of these in lower case.
 #[repr(C)]
 pub enum rdaemon_step {
     /// Nothing failed.
@@ -88,8 +89,8 @@ pub struct rdaemon_status {
     pub step: i32,
     /// The negative errno that the call returned; 0 on success.
     pub error: i32,
-    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
-    /// while that is starting, or when only workers of a dead daemon remain. Else 0.
+    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that
+    /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
     pub pid: i32,
     /// The signal that killed a process before it could report, where known; else 0.
     pub signal: i32,
@@ -141,8 +142,8 @@ pub extern "C" fn rdaemon_step_name(step: c_int) -> *const c_char {
 ///
 /// The line goes to the len bytes at buf, cut to fit, always with its NUL; buf may be NULL when len is 0.
 ///
-/// Returns the length of the whole line without its NUL, as snprintf(3) does; -EINVAL for a NULL or short status, or for
-/// a NULL buf with a len; -E2BIG for a status with unknown fields.
+/// Returns the length of the whole line without its NUL, as snprintf(3) does; -EINVAL for a NULL or short status, or
+/// for a NULL buf with a len; -E2BIG for a status with unknown fields.
 /// Neither async-signal-safe nor thread-safe with setlocale(3): it asks strerror_r(3). Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_status_message(

@@ -20,8 +20,8 @@ pub extern "C" fn rdaemon_setsid() -> c_int {
 /// Continues in a grandchild as well: fork(2), setsid(2), fork(2). The grandchild belongs to a new session that it does
 /// not lead, so that it never acquires a controlling terminal, and is the child of init, or of the nearest subreaper.
 ///
-/// ret_pidfd, unless NULL, gets a pidfd of the grandchild in the original process (CLOEXEC, >= 3; yours to close), or -1
-/// on a system without pidfds or when no fd was free for it; in the grandchild it is left alone.
+/// ret_pidfd, unless NULL, gets a pidfd of the grandchild in the original process (CLOEXEC, >= 3; yours to close), or
+/// -1 on a system without pidfds or when no fd was free for it; in the grandchild it is left alone.
 ///
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
@@ -97,8 +97,8 @@ pub enum rdaemon_fd {
 }
 
 /// Makes fds 0, 1 and 2 duplicates of in, out and err, all at once: a source may itself be a standard stream that is
-/// replaced, so that (0, 2, 1) swaps output and error. Each that is not RDAEMON_FD_INHERIT is inherited through execve(2)
-/// then, also where source and target are the same.
+/// replaced, so that (0, 2, 1) swaps output and error. Each that is not RDAEMON_FD_INHERIT is inherited through
+/// execve(2) then, also where source and target are the same.
 ///
 /// Each of the three is an open fd, RDAEMON_FD_INHERIT or RDAEMON_FD_NULL. The sources stay open.
 ///
@@ -129,7 +129,8 @@ pub enum rdaemon_prevent_core_flags {
 ///
 /// It sets the soft and the hard RLIMIT_CORE, on Linux to 1, which the kernel takes for "no dump, not even into a
 /// pipe"; with 0 a core_pattern that names a program would still get one. Where the hard limit is 0 already and may not
-/// be raised, the dumpable attribute is cleared instead, which ends with execve(2). flags: 0 or enum rdaemon_prevent_core_flags.
+/// be raised, the dumpable attribute is cleared instead, which ends with execve(2). flags: 0 or enum
+/// rdaemon_prevent_core_flags.
 ///
 /// Returns 0, -EINVAL for an unknown flag, or any error of setrlimit(2) or prctl(2).
 /// Async-signal-safe, thread-safe. Since 0.1.0.
@@ -179,7 +180,8 @@ impl Limits {
 /// when limits_len is 0.
 ///
 /// Returns 0; -EINVAL for an unknown resource, a soft limit above its hard one, a non-zero reserved field, or more than
-/// 32 limits, and then no limit has changed; or any error of setrlimit(2), and then those before the refused one are set.
+/// 32 limits, and then no limit has changed; or any error of setrlimit(2), and then those before the refused one are
+/// set.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_set_limits(limits: *const rdaemon_limit, limits_len: usize) -> c_int {
@@ -366,12 +368,12 @@ impl rdaemon_identity {
     }
 }
 
-/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and, when
-/// the user id has changed, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
+/// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and,
+/// when the user id has changed, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
 ///
-/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1; -EPERM without the right to it, or
-/// when the ids read back are not those asked for; any error of setgroups(2), setresgid(2) or setresuid(2). After any
-/// error a part of the privileges may be gone, and the process should end.
+/// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1; -EPERM without the right to it,
+/// or when the ids read back are not those asked for; any error of setgroups(2), setresgid(2) or setresuid(2). After
+/// any error a part of the privileges may be gone, and the process should end.
 /// Async-signal-safe in a process with one thread. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_drop_privileges(identity: *const rdaemon_identity, identity_size: usize) -> c_int {

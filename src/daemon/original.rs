@@ -6,7 +6,7 @@ use crate::error::{At, Error, Step};
 use crate::step::fork::{End, Intermediate};
 use crate::sys;
 use crate::sys::fd::Fd;
-use crate::sys::progress::{Progress, Verdict};
+use crate::sys::progress::Progress;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
@@ -44,8 +44,8 @@ pub(super) fn await_daemon(
         }
         patience = deadline;
     };
-    // A daemon that has not started yet ends by itself when it sees this; one that has, has said who it is.
-    progress.decide(Verdict::GivenUp);
+    // A daemon that has not started yet ends by itself when it sees this; one that has, has introduced itself.
+    progress.give_up();
     let child = child.or_else(|| introduced(reader)).unwrap_or_else(|| unseen(progress.pid(), reader));
     let signal = bury(child, reader);
     Err(match (failure.errno, signal) {

@@ -7,7 +7,7 @@ use crate::error::{At, Error, Step};
 use crate::sys;
 use crate::sys::fd::Fd;
 use crate::sys::process::{exit, fork, is_single_threaded};
-use crate::sys::progress::{Progress, Verdict};
+use crate::sys::progress::Progress;
 use crate::sys::signals::Mask;
 use core::ffi::c_int;
 use rustix::fd::OwnedFd;
@@ -54,7 +54,7 @@ pub unsafe fn double_fork() -> Result<DoubleFork, Errno> {
                     Some(error) => Err(error.errno),
                 },
                 _ => {
-                    progress.decide(Verdict::GivenUp);
+                    progress.give_up();
                     Err(Errno::SRCH)
                 }
             }
@@ -97,7 +97,7 @@ fn continue_as_intermediate(Channel { reader, writer }: Channel, progress: &Prog
         Ok(0) => {
             drop(reader);
             introduce(&writer);
-            if !progress.decide(Verdict::Started) {
+            if progress.is_given_up() {
                 exit(1);
             }
             writer
@@ -166,8 +166,8 @@ impl Intermediate {
 }
 
 impl End {
-    /// How long to wait for a first record: one that was killed may have left no daemon to send it, while a foreign copy
-    /// of the writer's end may hide that.
+    /// How long to wait for a first record: one that was killed may have left no daemon to send it, while a foreign
+    /// copy of the writer's end may hide that.
     pub(crate) fn patience(self, deadline: Deadline) -> Deadline {
         match self {
             End::Exited => deadline,

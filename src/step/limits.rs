@@ -18,7 +18,8 @@ impl Limit {
     /// No limit.
     pub const UNLIMITED: u64 = u64::MAX;
 
-    /// Whether this could ever be set: `EINVAL` for a resource that the system does not know or a soft limit above the hard.
+    /// Whether this could ever be set: `EINVAL` for a resource that the system does not know or a soft limit above the
+    /// hard.
     pub(crate) fn check(&self) -> Result<(), Errno> {
         limits::get(self.resource)?;
         if self.soft > self.hard { Err(Errno::INVAL) } else { Ok(()) }

@@ -55,8 +55,8 @@ fn is_reserved(signal: c_int) -> bool {
 ///
 /// # Safety
 ///
-/// The handlers are async-signal-safe, and so is dying of a `Terminate` at any moment. No signal that an earlier map said
-/// `Terminate` of is handled in another thread meanwhile.
+/// The handlers are async-signal-safe, and so is dying of a `Terminate` at any moment. No signal that an earlier map
+/// said `Terminate` of is handled in another thread meanwhile.
 #[expect(unsafe_code, reason = "declares what the caller promises")]
 pub unsafe fn set_signals(map: &[SignalMapEntry], pidfile: Option<&Pidfile>) -> Result<(), Errno> {
     install(map, pidfile)

@@ -2,7 +2,7 @@
 //! process between the two, was killed.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicI32, Ordering, fence};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -12,15 +12,7 @@ pub(crate) struct Progress(NonNull<Page>);
 struct Page {
     pid: AtomicI32,
     step: AtomicI32,
-    verdict: AtomicI32,
-}
-
-/// Whether there is a daemon is decided once: by itself, before its first step, or by the original process, when it gives
-/// up.
-#[derive(Clone, Copy)]
-pub(crate) enum Verdict {
-    Started = 1,
-    GivenUp = 2,
+    given_up: AtomicI32,
 }
 
 const LENGTH: usize = size_of::<Page>();
@@ -46,10 +38,16 @@ impl Progress {
         self.page().pid.load(Ordering::Relaxed)
     }
 
-    /// False when the other process has decided otherwise.
-    pub(crate) fn decide(&self, verdict: Verdict) -> bool {
-        let verdict = verdict as i32;
-        self.page().verdict.compare_exchange(0, verdict, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    /// The original process waits no longer. A daemon that goes on all the same has introduced itself before this.
+    pub(crate) fn give_up(&self) {
+        self.page().given_up.store(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Asked by the daemon once it has introduced itself, before its first step.
+    pub(crate) fn is_given_up(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.page().given_up.load(Ordering::SeqCst) != 0
     }
 
     pub(crate) fn reach(&self, step: i32) {
