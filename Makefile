@@ -80,7 +80,8 @@ check-ffi: librdaemon.a examples
 	@$(MAKE) --no-print-directory -C ffi-tests check
 
 check-symbols: librdaemon.a target/proof/rdaemon.o
-	ffi-tests/check-symbols librdaemon.a target/proof/rdaemon.o
+	$(CARGO) build --quiet --locked --lib --target-dir target/plain
+	ffi-tests/check-symbols librdaemon.a target/proof/rdaemon.o target/plain/debug/librdaemon.rlib
 
 .PHONY: clean
 clean:
