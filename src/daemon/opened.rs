@@ -143,8 +143,10 @@ fn open_output<'a>(
             rustix::fs::fchmod(file.fd.lend(), mode).inspect_err(|_| file.abandon())?;
             Ok(file)
         }
-        // Also a symlink whose target is yet to be made.
-        Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => Ok(StreamFile { fd: open(flags, mode)?, created: None }),
+        Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
+            let fd = open(flags - OFlags::CREATE, Mode::empty())?;
+            Ok(StreamFile { fd, created: None })
+        }
         Err(errno) => Err(errno),
     }
 }
