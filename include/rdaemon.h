@@ -538,7 +538,8 @@ int rdaemon_fail(int ready_fd,
 /// when the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad
 /// arguments.
 /// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has
-/// returned 0 or the daemon's error, a further call finds nothing and returns -ESRCH.
+/// returned 0 or the daemon's error, a further call finds nothing and returns -ESRCH. A daemon that closes ready_fd, or
+/// executes another program, without a word counts as ended.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_wait_ready(int ready_fd,
                        int pidfd,
@@ -586,16 +587,17 @@ int rdaemon_pidfile_open(const char *path,
 /// closes any fd of the file: do not open your own pidfile a second time.
 ///
 /// Returns 0; -EINVAL for NULL or a short handle, -EBADF for a closed one; -EEXIST when another process has the process
-/// lock; -ENOSPC or any other error of write(2), and then the file is empty, and the handle to be closed.
+/// lock; -EAGAIN or -EACCES when somebody has a read lock on the file, -ENOSPC or any other error of write(2), and then
+/// the file is empty, and the handle to be closed.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_pidfile_write(struct rdaemon_pidfile *pidfile,
                           size_t pidfile_size);
 
 /// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
 ///
-/// Returns enum rdaemon_pidfile_state_kind (>= 0), -EBADMSG when no daemon runs and the file's first line is not a
-/// positive number, -EINVAL,
-/// -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does, or any other error of open(2).
+/// Returns enum rdaemon_pidfile_state_kind (>= 0); -EBADMSG when no daemon runs and the file's first line is not a
+/// positive number; -EINVAL, -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does; or any other error of
+/// open(2).
 /// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
 /// Since 0.1.0.
 int rdaemon_pidfile_read(const char *path,
@@ -654,7 +656,7 @@ int rdaemon_setsid(void);
 ///
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
-/// -ESRCH: somebody killed the process between, and there may be a grandchild that nobody knows of.
+/// -ESRCH: somebody killed the process between; then no grandchild goes on.
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
 /// threads only the calling one continues in the grandchild, which must not need a lock that another thread holds.
 /// Since 0.1.0.
@@ -763,7 +765,7 @@ int rdaemon_set_signals(const struct rdaemon_signal_action *map,
                         size_t pidfile_size);
 
 /// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and,
-/// when the user id has changed, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
+/// when a user id is asked for, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
 ///
 /// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1; -EPERM without the right to it,
 /// or when the ids read back are not those asked for; any error of setgroups(2), setresgid(2) or setresuid(2). After

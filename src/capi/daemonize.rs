@@ -398,7 +398,8 @@ pub unsafe extern "C" fn rdaemon_fail(ready_fd: c_int, error: c_int) -> c_int {
 /// when the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad
 /// arguments.
 /// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has
-/// returned 0 or the daemon's error, a further call finds nothing and returns -ESRCH.
+/// returned 0 or the daemon's error, a further call finds nothing and returns -ESRCH. A daemon that closes ready_fd, or
+/// executes another program, without a word counts as ended.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_wait_ready(

@@ -159,7 +159,8 @@ pub unsafe extern "C" fn rdaemon_pidfile_open(
 /// closes any fd of the file: do not open your own pidfile a second time.
 ///
 /// Returns 0; -EINVAL for NULL or a short handle, -EBADF for a closed one; -EEXIST when another process has the process
-/// lock; -ENOSPC or any other error of write(2), and then the file is empty, and the handle to be closed.
+/// lock; -EAGAIN or -EACCES when somebody has a read lock on the file, -ENOSPC or any other error of write(2), and then
+/// the file is empty, and the handle to be closed.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_pidfile_write(pidfile: *mut rdaemon_pidfile, pidfile_size: usize) -> c_int {
@@ -204,9 +205,9 @@ pub struct rdaemon_pidfile_state {
 
 /// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
 ///
-/// Returns enum rdaemon_pidfile_state_kind (>= 0), -EBADMSG when no daemon runs and the file's first line is not a
-/// positive number, -EINVAL,
-/// -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does, or any other error of open(2).
+/// Returns enum rdaemon_pidfile_state_kind (>= 0); -EBADMSG when no daemon runs and the file's first line is not a
+/// positive number; -EINVAL, -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does; or any other error of
+/// open(2).
 /// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
 /// Since 0.1.0.
 #[unsafe(no_mangle)]

@@ -25,7 +25,7 @@ pub extern "C" fn rdaemon_setsid() -> c_int {
 ///
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
-/// -ESRCH: somebody killed the process between, and there may be a grandchild that nobody knows of.
+/// -ESRCH: somebody killed the process between; then no grandchild goes on.
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
 /// threads only the calling one continues in the grandchild, which must not need a lock that another thread holds.
 /// Since 0.1.0.
@@ -369,7 +369,7 @@ impl rdaemon_identity {
 }
 
 /// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and,
-/// when the user id has changed, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
+/// when a user id is asked for, makes sure that uid 0 cannot be regained. NULL, 0, like no flags, changes nothing.
 ///
 /// Returns 0; -EINVAL for unknown or contradictory flags or for an id of (uint32_t)-1; -EPERM without the right to it,
 /// or when the ids read back are not those asked for; any error of setgroups(2), setresgid(2) or setresuid(2). After
