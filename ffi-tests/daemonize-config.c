@@ -78,9 +78,13 @@ TEST(a_longer_config_must_end_with_zeros) {
 }
 
 TEST(a_config_of_absurd_size_is_refused) {
-    struct rdaemon_config config = {0};
-    refused_as(&config, 4097, -E2BIG, RDAEMON_STEP_CONFIG);
-    refused_as(&config, SIZE_MAX, -E2BIG, RDAEMON_STEP_CONFIG);
+    static const union {
+        struct rdaemon_config config;
+        char bytes[8192];
+    } zero;
+    CHECK_INT(rdaemon_check(&zero.config, 4096, NULL, 0), 0);
+    refused_as(&zero, 4097, -E2BIG, RDAEMON_STEP_CONFIG);
+    refused_as(&zero, SIZE_MAX, -E2BIG, RDAEMON_STEP_CONFIG);
 }
 
 TEST(unknown_flags_are_refused) {
@@ -448,8 +452,8 @@ TEST(a_bad_pidfile_is_refused) {
     refused((struct rdaemon_config){.pidfile = "/x", .pidfile_options = {.mode = 0646}}, -EINVAL,
             RDAEMON_STEP_PIDFILE_OPEN);
     accepted((struct rdaemon_config){.pidfile = "/x", .pidfile_options = {.mode = 0664}});
-    accepted((struct rdaemon_config){
-        .pidfile = "/x", .pidfile_options = {.flags = RDAEMON_PIDFILE_ONLY_EMPTY}});
+    accepted((struct rdaemon_config){.pidfile = "/x",
+                                     .pidfile_options = {.flags = RDAEMON_PIDFILE_ONLY_EMPTY}});
 }
 
 /* ---- the two agree ---- */
