@@ -48,38 +48,45 @@ TEST(rule_4_4_held_by_a_starting_daemon) {
     end_holder(holder);
 }
 
+/* Asleep between two looks, it has found the file locked; ended, it has not waited. */
+static void wait_until_it_waits(pid_t starter) {
+    long number;
+    do {
+        char path[64], text[256];
+        snprintf(path, sizeof path, "/proc/%d/syscall", (int)starter);
+        FILE *file = fopen(path, "r");
+        if (file == NULL || fgets(text, sizeof text, file) == NULL)
+            FAIL("the starter has ended");
+        fclose(file);
+        number = strtol(text, NULL, 10);
+    } while (number != SYS_nanosleep && number != SYS_clock_nanosleep);
+}
+
 TEST(rule_4_4_starter_waits_for_a_holder_that_gives_up) {
     const char *path = scratch_path("pid");
-    atomic_bool *opening = shared_memory(sizeof *opening);
     CHECK_INT(open_pidfile(path), 0);
     pid_t starter = fork_child();
     if (starter == 0) {
         close_pidfile();
-        atomic_store(opening, true);
         CHECK_INT(open_pidfile(path), 0);
         _exit(0);
     }
-    /* Asleep after it began to open: it has found the file locked and waits. Or it gave up. */
-    while (!atomic_load(opening) || process_state(starter) == 'R')
-        continue;
+    wait_until_it_waits(starter);
     CHECK_INT(close_pidfile(), 0);
     CHECK_INT(wait_for_exit(starter), 0);
 }
 
 TEST(rule_4_4_starter_learns_the_pid_of_a_holder_that_gets_ready) {
     const char *path = scratch_path("pid");
-    atomic_bool *opening = shared_memory(sizeof *opening);
     CHECK_INT(open_pidfile(path), 0);
     pid_t starter = fork_child();
     if (starter == 0) {
         close_pidfile();
-        atomic_store(opening, true);
         CHECK_INT(open_pidfile(path), -EEXIST);
         CHECK_INT(status.pid, getppid());
         _exit(0);
     }
-    while (!atomic_load(opening) || process_state(starter) == 'R')
-        continue;
+    wait_until_it_waits(starter);
     CHECK_INT(write_pidfile(), 0);
     CHECK_INT(wait_for_exit(starter), 0);
 }
