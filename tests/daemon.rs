@@ -30,7 +30,6 @@ fn daemonize(config: &Config<'_>) -> Result<Daemonized, Error> {
 }
 
 fn life() {
-    runner::adopt_orphans();
     let (path, pidfile) = runner::scratch("pid");
     let (log, log_path) = runner::scratch("log");
     let output = Stream::File { path: &log_path, flags: OFlags::empty(), mode: Some(Mode::RUSR) };
@@ -64,7 +63,6 @@ fn foreground() {
 }
 
 fn readiness() {
-    runner::adopt_orphans();
     for refusal in [None, Some(Errno::NODATA)] {
         let config = Config { flags: Flags::NOTIFY_READY, ..Config::default() };
         match daemonize(&config).unwrap() {

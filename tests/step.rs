@@ -93,7 +93,6 @@ fn bad_signal() {
 }
 
 fn double_fork() {
-    runner::adopt_orphans();
     // SAFETY: the process has one thread.
     match unsafe { step::double_fork() }.unwrap() {
         DoubleFork::Original { pid, pidfd } => {

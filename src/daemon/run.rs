@@ -67,7 +67,7 @@ impl<'p> Plan<'p> {
     ];
 
     pub(super) fn run(&self) -> Result<Daemonized, Error> {
-        let stdio = OpenedStdio(step::open_stdio().at(Step::OpenStdio)?);
+        let stdio = OpenedStdio::new().at(Step::OpenStdio)?;
         let mut opened = Opened::new(self)?;
         if !self.detach {
             let mask = Mask::block_all();

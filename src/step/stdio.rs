@@ -22,17 +22,21 @@ pub enum Source<'a> {
 ///
 /// `ENODEV` when `/dev/null` is not the null device. Async-signal-safe.
 pub fn open_stdio() -> Result<[bool; 3], Errno> {
-    let mut opened = OpenedStdio([false; 3]);
-    for (target, opened) in (0..).zip(&mut opened.0) {
-        *opened = !fd::is_open(target) && fill(target)?;
-    }
-    Ok(opened.keep())
+    OpenedStdio::new().map(OpenedStdio::keep)
 }
 
 /// The standard streams that were closed, and are open for as long as this lives.
-pub(crate) struct OpenedStdio(pub(crate) [bool; 3]);
+pub(crate) struct OpenedStdio([bool; 3]);
 
 impl OpenedStdio {
+    pub(crate) fn new() -> Result<OpenedStdio, Errno> {
+        let mut opened = OpenedStdio([false; 3]);
+        for (target, opened) in (0..).zip(&mut opened.0) {
+            *opened = !fd::is_open(target) && fill(target)?;
+        }
+        Ok(opened)
+    }
+
     pub(crate) fn keep(mut self) -> [bool; 3] {
         core::mem::take(&mut self.0)
     }

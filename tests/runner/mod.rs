@@ -20,6 +20,7 @@ fn passes(&(name, case): &Case) -> bool {
     if child == 0 {
         // SAFETY: alarm takes a number.
         unsafe { libc::alarm(20) };
+        adopt_orphans();
         let passed = catch_unwind(AssertUnwindSafe(case)).is_ok();
         // SAFETY: _exit has no precondition.
         unsafe { libc::_exit(i32::from(!passed)) };
@@ -38,21 +39,15 @@ pub fn wait(child: i32) -> i32 {
 }
 
 /// Makes orphans this process's children, so that it can wait for daemons.
-#[allow(dead_code, reason = "not every program starts daemons")]
-pub fn adopt_orphans() {
+fn adopt_orphans() {
     // SAFETY: takes numbers.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }, 0);
 }
 
-/// A path in a fresh directory, and its C string. The directory is left to the system's cleaning of /tmp.
-#[allow(dead_code, reason = "not every program needs files")]
+/// A path of this process's own where nothing is yet, and its C string.
 pub fn scratch(name: &str) -> (PathBuf, std::ffi::CString) {
-    let mut template = *b"/tmp/rdaemon-test-XXXXXX\0";
-    // SAFETY: the template is writable and ends with a NUL.
-    let directory = unsafe { libc::mkdtemp(template.as_mut_ptr().cast()) };
-    assert!(!directory.is_null());
-    let directory = std::str::from_utf8(&template[..template.len() - 1]).unwrap();
-    let path = PathBuf::from(directory).join(name);
+    let path = PathBuf::from(format!("{}/{}-{name}", env!("CARGO_TARGET_TMPDIR"), std::process::id()));
+    let _ = std::fs::remove_file(&path);
     let c_path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
     (path, c_path)
 }
