@@ -1,6 +1,7 @@
 # make            librdaemon.a, to be used with include/rdaemon.h
 # make demo       the example daemon on real input
 # make check      all tests
+# make bench-spawn  what rdaemon_spawn costs beside other ways; takes minutes
 # make header     include/rdaemon.h anew, with the pinned cbindgen (make check-header: is it up to date?)
 # make install    DESTDIR= prefix=/usr/local; also make uninstall
 
@@ -70,6 +71,10 @@ examples: librdaemon.a
 demo: librdaemon.a
 	@$(MAKE) --no-print-directory -C examples demo
 
+.PHONY: bench-spawn
+bench-spawn: librdaemon.a
+	@$(MAKE) --no-print-directory -C benches bench-spawn
+
 .PHONY: check check-rust check-ffi check-symbols
 check: check-header check-symbols check-rust check-ffi
 
@@ -82,6 +87,7 @@ check-ffi: librdaemon.a examples
 check-symbols: librdaemon.a target/proof/rdaemon.o
 	$(CARGO) build --quiet --locked --lib --target-dir target/plain
 	ffi-tests/check-symbols librdaemon.a target/proof/rdaemon.o target/plain/debug/librdaemon.rlib
+	ffi-tests/check-child target/artifact/rdaemon.o
 
 .PHONY: clean
 clean:

@@ -290,17 +290,24 @@ TEST(a_file_without_a_path_is_refused) {
 }
 
 TEST(flags_that_would_change_what_a_stream_is_are_refused) {
-    static const int flags[] = {O_WRONLY,  O_RDWR,  O_CREAT,  O_NONBLOCK,  O_CLOEXEC, O_PATH,
-                                O_TMPFILE, O_ASYNC, O_NOCTTY, O_DIRECTORY, -1,        INT_MIN};
+    static const int flags[] = {O_WRONLY, O_CREAT,           O_NONBLOCK, O_CLOEXEC,
+                                O_PATH,   O_WRONLY | O_RDWR, O_TMPFILE,  O_ASYNC,
+                                O_NOCTTY, O_DIRECTORY,       -1,         INT_MIN};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         refuse_stream(1,
                       (struct rdaemon_stream){
                           .action = RDAEMON_STREAM_FILE, .path = "/x", .open_flags = flags[i]},
                       RDAEMON_STEP_OPEN_STREAMS);
-    static const int allowed[] = {O_TRUNC, O_EXCL, O_SYNC, O_DSYNC, O_NOFOLLOW};
+    static const int allowed[] = {O_TRUNC, O_EXCL, O_SYNC, O_DSYNC, O_NOFOLLOW, O_RDWR};
     for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
         accepted((struct rdaemon_config){
             .streams[1] = {.action = RDAEMON_STREAM_FILE, .path = "/x", .open_flags = allowed[i]}});
+}
+
+TEST(a_pipe_has_nobody_at_its_other_end) {
+    for (int i = 0; i < 3; i++)
+        refuse_stream(i, (struct rdaemon_stream){.action = RDAEMON_STREAM_PIPE},
+                      RDAEMON_STEP_REDIRECT_STDIO);
 }
 
 TEST(stdin_is_neither_truncated_nor_exclusive) {

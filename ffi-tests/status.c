@@ -28,6 +28,15 @@ static const char *const step_names[] = {
     [RDAEMON_STEP_REPORT] = "report",
     [RDAEMON_STEP_SIGNAL_MASK] = "signal_mask",
     [RDAEMON_STEP_READY] = "ready",
+    [RDAEMON_STEP_FORK] = "fork",
+    [RDAEMON_STEP_MAP_FDS] = "map_fds",
+    [RDAEMON_STEP_SETPGID] = "setpgid",
+    [RDAEMON_STEP_CONTROLLING_TERMINAL] = "controlling_terminal",
+    [RDAEMON_STEP_DEATH_SIGNAL] = "death_signal",
+    [RDAEMON_STEP_HOOK] = "hook",
+    [RDAEMON_STEP_EXEC] = "exec",
+    [RDAEMON_STEP_COMMUNICATE] = "communicate",
+    [RDAEMON_STEP_WAIT] = "wait",
 };
 enum { STEPS = sizeof step_names / sizeof *step_names };
 
@@ -39,7 +48,7 @@ TEST(status_is_64_bytes) {
 }
 
 TEST(each_step_has_its_name) {
-    CHECK_INT(STEPS, 22);
+    CHECK_INT(STEPS, 31);
     for (int step = 0; step < STEPS; step++)
         CHECK_STR(rdaemon_step_name(step), step_names[step]);
 }

@@ -121,6 +121,24 @@ enum rdaemon_step {
     RDAEMON_STEP_SIGNAL_MASK = 20,
     /// The daemon's own set-up, which it ends with rdaemon_ready() or rdaemon_fail().
     RDAEMON_STEP_READY = 21,
+    /// Of a spawn: the process made for the program.
+    RDAEMON_STEP_FORK = 22,
+    /// Of a spawn, in the child as all that follow: streams and fd map put into place, passed fds made inheritable.
+    RDAEMON_STEP_MAP_FDS = 23,
+    /// Process group joined or made.
+    RDAEMON_STEP_SETPGID = 24,
+    /// Controlling terminal acquired.
+    RDAEMON_STEP_CONTROLLING_TERMINAL = 25,
+    /// The signal set that the end of the parent raises.
+    RDAEMON_STEP_DEATH_SIGNAL = 26,
+    /// The caller's hook.
+    RDAEMON_STEP_HOOK = 27,
+    /// Program executed.
+    RDAEMON_STEP_EXEC = 28,
+    /// Input sent and output taken.
+    RDAEMON_STEP_COMMUNICATE = 29,
+    /// The end of the program awaited.
+    RDAEMON_STEP_WAIT = 30,
 };
 
 /// What rdaemon_redirect_stdio() takes besides fds.
@@ -197,20 +215,23 @@ enum rdaemon_pidfile_state_kind {
 
 /// What a standard stream becomes: struct rdaemon_stream.
 enum rdaemon_stream_action {
-    /// /dev/null when the process detaches; else as it is, as a service manager has set it up.
+    /// Of a daemon: /dev/null when the process detaches; else as it is, as a service manager has set it up. Of a spawned
+    /// program: as it is, but /dev/null with RDAEMON_SPAWN_DETACHED.
     RDAEMON_STREAM_DEFAULT = 0,
     /// /dev/null.
     RDAEMON_STREAM_NULL = 1,
     /// As it is.
     RDAEMON_STREAM_INHERIT = 2,
-    /// The fd, which is closed in the daemon afterwards (in a process that does not detach: in this process) unless it
-    /// is in files_preserve or RDAEMON_KEEP_FDS is set.
+    /// The fd. In a daemon it is closed afterwards (in a process that does not detach: in this process) unless it is in
+    /// files_preserve or RDAEMON_KEEP_FDS is set; of a spawned program's parent it stays open.
     RDAEMON_STREAM_FD = 3,
-    /// The file at path, opened in the original process, with its working directory and its privileges. Standard input
+    /// The file at path, opened in the calling process, with its working directory and its privileges. Standard input
     /// reads it; standard output and error append to it, and create it if need be. A FIFO that nobody reads is -ENXIO.
     RDAEMON_STREAM_FILE = 4,
-    /// Standard error only: what standard output becomes.
+    /// Standard error, and entries of an fd map: what standard output becomes.
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
+    /// A spawned program only: a new pipe, whose other end the caller gets.
+    RDAEMON_STREAM_PIPE = 6,
 };
 
 /// Whether a new process is made: the field detach of struct rdaemon_config.
@@ -275,19 +296,134 @@ enum rdaemon_started_by_flags {
     RDAEMON_STARTED_STDIN_IS_SOCKET = 256,
 };
 
-/// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the
-/// owner who created it, closed by execve(2).
-struct rdaemon_pidfile_options {
-    /// enum rdaemon_pidfile_flags.
+/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count although
+/// zero means something in them, and what is added.
+enum rdaemon_spawn_flags {
+    /// ret_child->pidfd becomes a pidfd of the child, on systems that have such.
+    RDAEMON_SPAWN_PIDFD = 1,
+    /// The fds that are not CLOEXEC stay open in the child.
+    RDAEMON_SPAWN_KEEP_FDS = 2,
+    /// working_directory_fd counts. Not with a working_directory; nor with a chroot_directory, of which it would be a
+    /// way out.
+    RDAEMON_SPAWN_CWD_FD = 4,
+    /// umask counts.
+    RDAEMON_SPAWN_UMASK = 8,
+    /// The child leads a new session.
+    RDAEMON_SPAWN_SETSID = 16,
+    /// process_group counts. Not with RDAEMON_SPAWN_SETSID.
+    RDAEMON_SPAWN_PROCESS_GROUP = 32,
+    /// terminal_fd becomes the child's controlling terminal. Needs RDAEMON_SPAWN_SETSID.
+    RDAEMON_SPAWN_CONTROLLING_TERMINAL = 64,
+    /// Every signal gets its default disposition, the ignored ones too, before signal_map; and no signal is blocked
+    /// unless blocked_signals says so.
+    RDAEMON_SPAWN_RESET_SIGNALS = 128,
+    /// blocked_signals counts.
+    RDAEMON_SPAWN_SIGNAL_MASK = 256,
+    /// As rdaemon_no_new_privs().
+    RDAEMON_SPAWN_NO_NEW_PRIVS = 512,
+    /// The child is made with memory of its own, as it is anyway when ids change or a hook is given.
+    RDAEMON_SPAWN_FORCE_FORK = 1024,
+    /// A child that fails is left for the caller to reap: ret_status->pid is its pid. SIGCHLD tells of its end.
+    RDAEMON_SPAWN_NO_REAP = 2048,
+    /// The program becomes a daemon: in a new session that it does not lead, and the child of init, or of the nearest
+    /// subreaper. ret_child has its pid and pidfd; its exit status is not to be had. Streams left at their default are
+    /// /dev/null. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
+    RDAEMON_SPAWN_DETACHED = 4096,
+};
+
+/// Flags of struct rdaemon_fd_mapping.
+enum rdaemon_fd_mapping_flags {
+    /// The child reads the pipe or the file. Without it the child writes, except for fd 0.
+    RDAEMON_FD_MAPPING_INPUT = 1,
+};
+
+/// How a program ended: struct rdaemon_exit.
+enum rdaemon_exit_kind {
+    /// It exited; code is its exit status.
+    RDAEMON_EXIT_EXITED = 1,
+    /// A signal ended it; code is the signal.
+    RDAEMON_EXIT_SIGNALLED = 2,
+    /// A signal ended it, and it dumped core; code is the signal.
+    RDAEMON_EXIT_DUMPED = 3,
+};
+
+/// Flags of struct rdaemon_communication.
+enum rdaemon_communicate_flags {
+    /// Until the program has ended, although processes that it made may hold its pipes open; what is in the pipes by then
+    /// is taken. The end is waited for as by rdaemon_child_wait(), which then gives its answer.
+    RDAEMON_COMMUNICATE_UNTIL_EXIT = 1,
+    /// "\r\n" and "\r" become "\n", also when they come in two parts.
+    RDAEMON_COMMUNICATE_UNIVERSAL_NEWLINES = 2,
+};
+
+/// What rdaemon_communicate() returns: DONE, or the sum of the others.
+enum rdaemon_communicate_result {
+    /// All input is sent, or the program takes no more of it, and all output is taken; the pipes are closed.
+    RDAEMON_COMMUNICATE_DONE = 0,
+    /// The buffer of standard output is full, and more is there.
+    RDAEMON_COMMUNICATE_STDOUT_FULL = 1,
+    /// The buffer of standard error is full, and more is there.
+    RDAEMON_COMMUNICATE_STDERR_FULL = 2,
+};
+
+/// A started program. It is plain data; as the functions below keep in it whether the child was reaped, use one copy.
+struct rdaemon_child {
+    /// Its pid, which is another process's once it was waited for.
+    int32_t pid;
+    /// A pidfd, readable for poll(2) when the program has ended; -1: none.
+    int32_t pidfd;
+    /// The caller's ends of the streams that are pipes: to write its standard input to, to read its standard output and
+    /// its standard error from; else -1.
+    int32_t fds[3];
+    /// The library's.
+    uint32_t state;
+    /// The library's.
+    int32_t wait_status;
+    /// Zero.
+    uint32_t reserved[9];
+};
+
+/// How a program ended.
+struct rdaemon_exit {
+    /// enum rdaemon_exit_kind.
+    uint32_t kind;
+    /// The exit status (0 to 255) or the signal.
+    int32_t code;
+    /// The returncode of PEP 324: the exit status, or the negative signal.
+    int32_t returncode;
+    /// The number that waitpid(2) gives, for WIFEXITED() and the like.
+    int32_t wait_status;
+};
+
+/// Where a program's standard output, or its standard error, goes: into a buffer, to a sink, or, with neither, nowhere.
+struct rdaemon_output {
+    /// The buffer. NULL: none.
+    char *buffer;
+    /// How many bytes it has.
+    size_t size;
+    /// How many of them are in use. Set to 0, or to what you have left in the buffer, when you have taken them out.
+    size_t len;
+    /// Gets the bytes as they come. A negative errno ends the call with it, any other result but 0 with -ECANCELED; the
+    /// bytes that it was given count as taken. NULL: none.
+    int (*sink)(void *context, const char *bytes, size_t len);
+    /// For the sink.
+    void *context;
+};
+
+/// What is said to a program, and where what it says goes; and, from call to call, how far that has come.
+struct rdaemon_communication {
+    /// enum rdaemon_communicate_flags.
     uint32_t flags;
-    /// The permission bits, whatever the umask; others may not write. 0: 0644 for a new file, unchanged for an old one.
-    /// Whoever may read the file can lock it, and so refuse a start, but can never pose as the daemon: 0600 where that
-    /// matters.
-    uint32_t mode;
-    /// With RDAEMON_PIDFILE_OWNER: the user.
-    uint32_t uid;
-    /// With RDAEMON_PIDFILE_OWNER: the group.
-    uint32_t gid;
+    /// The library's; zero at first.
+    uint32_t state;
+    /// What is sent to standard input, which is closed then.
+    const void *input;
+    /// How many bytes.
+    size_t input_len;
+    /// How many of them were sent; zero at first.
+    size_t input_sent;
+    /// Where standard output and standard error go.
+    struct rdaemon_output outputs[2];
 };
 
 /// What a standard stream becomes. A field that its action does not use is zero.
@@ -299,20 +435,23 @@ struct rdaemon_stream {
     /// For RDAEMON_STREAM_FILE.
     const char *path;
     /// For RDAEMON_STREAM_FILE: any of O_TRUNC, O_EXCL (both for output only), O_SYNC, O_DSYNC and O_NOFOLLOW, in
-    /// addition.
+    /// addition; and O_RDWR, with which an output is written from its start instead of appended to: O_RDWR | O_TRUNC is
+    /// the shell's >.
     int32_t open_flags;
     /// For RDAEMON_STREAM_FILE: the permission bits of a new file, whatever the umask. 0: 0640.
     uint32_t mode;
 };
 
-/// One line of a signal map.
-struct rdaemon_signal_action {
-    /// The signal's number.
-    int32_t signal;
-    /// enum rdaemon_signal_action_kind.
-    uint32_t action;
-    /// For RDAEMON_SIGNAL_HANDLER; else NULL. Must be async-signal-safe.
-    void (*handler)(int);
+/// One fd of a spawned program, besides its streams or in place of a default one.
+struct rdaemon_fd_mapping {
+    /// Its number in the child, below the child's RLIMIT_NOFILE; no two have the same.
+    int32_t child_fd;
+    /// enum rdaemon_fd_mapping_flags.
+    uint32_t flags;
+    /// What it is. RDAEMON_STREAM_INHERIT: the calling process's fd of the same number. Not RDAEMON_STREAM_DEFAULT.
+    struct rdaemon_stream source;
+    /// For RDAEMON_STREAM_PIPE: gets the caller's end of the pipe. Else NULL.
+    int32_t *ret_fd;
 };
 
 /// A resource limit.
@@ -325,6 +464,16 @@ struct rdaemon_limit {
     uint64_t soft;
     /// The limit up to which the soft one may be raised, or RDAEMON_UNLIMITED.
     uint64_t hard;
+};
+
+/// One line of a signal map.
+struct rdaemon_signal_action {
+    /// The signal's number.
+    int32_t signal;
+    /// enum rdaemon_signal_action_kind.
+    uint32_t action;
+    /// For RDAEMON_SIGNAL_HANDLER; else NULL. Must be async-signal-safe.
+    void (*handler)(int);
 };
 
 /// Whose rights the process has. uid and gid count only when their flags are set; groups without its flag are refused.
@@ -341,6 +490,102 @@ struct rdaemon_identity {
     const uint32_t *groups;
     /// Number of entries.
     size_t groups_len;
+};
+
+/// What is started, and how. Only argv is required. With zero everywhere else the child has the calling process's
+/// streams, environment, directories, umask, limits, ids, signal mask and ignored signals, and none of its other fds.
+/// Signals that the calling process handles have their default in the child. Strings and arrays are borrowed for the
+/// call.
+struct rdaemon_spawn_config {
+    /// enum rdaemon_spawn_flags.
+    uint32_t flags;
+    /// With RDAEMON_SPAWN_PROCESS_GROUP: the process group that the child joins; 0: a new one.
+    int32_t process_group;
+    /// The program's arguments, with a NULL behind the last; at least one, which is by custom the program's name. No
+    /// shell ever sees them.
+    const char *const *argv;
+    /// Paths of the program, with a NULL behind the last, which the child tries in this order. NULL: argv[0] alone. PATH
+    /// is never looked at: see rdaemon_find_command().
+    const char *const *paths;
+    /// The environment, strings like "NAME=value" with a NULL behind the last. NULL: the calling process's.
+    const char *const *envp;
+    /// What fds 0, 1 and 2 become, in this order.
+    struct rdaemon_stream streams[3];
+    /// Further fds of the child, put into place all at once: a source may be another one's target.
+    const struct rdaemon_fd_mapping *fd_map;
+    /// Number of entries, at most 64.
+    size_t fd_map_len;
+    /// Fds that the child has under the same numbers, in any order; none of them the child_fd of an entry of fd_map.
+    const int32_t *pass_fds;
+    /// Number of entries.
+    size_t pass_fds_len;
+    /// The working directory, inside chroot_directory if there is one. NULL: as it is; in a new root directory "/".
+    const char *working_directory;
+    /// The root directory, in which paths are looked up too. NULL: as it is. An fd of a directory outside that is passed
+    /// on is a way out.
+    const char *chroot_directory;
+    /// With RDAEMON_SPAWN_CWD_FD: the working directory.
+    int32_t working_directory_fd;
+    /// With RDAEMON_SPAWN_UMASK: the file creation mask, up to 0777.
+    uint32_t umask;
+    /// With RDAEMON_SPAWN_CONTROLLING_TERMINAL: the terminal, as the child numbers it: 0 is its standard input.
+    int32_t terminal_fd;
+    /// The signal that the child gets when the thread that made it ends, even if its process goes on; Linux only. 0:
+    /// none. The kernel forgets it when the program is set-user-id.
+    int32_t death_signal;
+    /// Resource limits, at most 32.
+    const struct rdaemon_limit *limits;
+    /// Number of entries.
+    size_t limits_len;
+    /// What signals do: RDAEMON_SIGNAL_DEFAULT or RDAEMON_SIGNAL_IGNORE; at most 128 lines.
+    const struct rdaemon_signal_action *signal_map;
+    /// Number of entries.
+    size_t signal_map_len;
+    /// With RDAEMON_SPAWN_SIGNAL_MASK: the signals that are blocked, and no other; may be none.
+    const int32_t *blocked_signals;
+    /// Number of entries.
+    size_t blocked_signals_len;
+    /// Whose rights the child has.
+    struct rdaemon_identity identity;
+    /// What the child does last, with the rights and in the directories of the program, and all signals blocked. NULL:
+    /// nothing. It runs in a copy of this process that has the calling thread only, so it may use no lock that another
+    /// thread might hold, as malloc(3)'s. Any result but 0 stops the child; its errno, positive or negative, becomes the
+    /// error, and a number that is none -ECANCELED.
+    int (*hook)(void *context);
+    /// For the hook.
+    void *hook_context;
+};
+
+/// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
+struct rdaemon_status {
+    /// The step that failed (enum rdaemon_step); RDAEMON_STEP_NONE on success.
+    int32_t step;
+    /// The negative errno that the call returned; 0 on success.
+    int32_t error;
+    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that
+    /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
+    int32_t pid;
+    /// The signal that killed a process before it could report, where known; else 0.
+    int32_t signal;
+    /// When step is RDAEMON_STEP_CONFIG: the step to which the refused value belongs (enum rdaemon_step).
+    int32_t subject;
+    /// Zero.
+    int32_t reserved[11];
+};
+
+/// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the
+/// owner who created it, closed by execve(2).
+struct rdaemon_pidfile_options {
+    /// enum rdaemon_pidfile_flags.
+    uint32_t flags;
+    /// The permission bits, whatever the umask; others may not write. 0: 0644 for a new file, unchanged for an old one.
+    /// Whoever may read the file can lock it, and so refuse a start, but can never pose as the daemon: 0600 where that
+    /// matters.
+    uint32_t mode;
+    /// With RDAEMON_PIDFILE_OWNER: the user.
+    uint32_t uid;
+    /// With RDAEMON_PIDFILE_OWNER: the group.
+    uint32_t gid;
 };
 
 /// What kind of daemon the process becomes. All zero is the classic, safe daemon: detached, in "/", umask 0, standard
@@ -384,23 +629,6 @@ struct rdaemon_config {
     size_t limits_len;
     /// Whose rights the daemon has.
     struct rdaemon_identity identity;
-};
-
-/// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
-struct rdaemon_status {
-    /// The step that failed (enum rdaemon_step); RDAEMON_STEP_NONE on success.
-    int32_t step;
-    /// The negative errno that the call returned; 0 on success.
-    int32_t error;
-    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that
-    /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
-    int32_t pid;
-    /// The signal that killed a process before it could report, where known; else 0.
-    int32_t signal;
-    /// When step is RDAEMON_STEP_CONFIG: the step to which the refused value belongs (enum rdaemon_step).
-    int32_t subject;
-    /// Zero.
-    int32_t reserved[11];
 };
 
 /// An open, locked pidfile: plain data, to be copied freely, that needs no destructor. The lock is held until every
@@ -458,6 +686,127 @@ struct rdaemon_pidfile_state {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/// Waits until the program has ended, and reaps it.
+///
+/// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_exit may be NULL. The answer is kept in the
+/// handle: later calls give the same.
+///
+/// Returns 0 when it has ended; -ETIMEDOUT; -ECHILD when it has ended, but how is not to be had: another waitpid(2) got
+/// the status, or nobody did as SIGCHLD is ignored, or the program was detached; -EINVAL for NULL, or a handle that is
+/// none.
+/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+int rdaemon_child_wait(struct rdaemon_child *child,
+                       size_t child_size,
+                       int timeout_ms,
+                       struct rdaemon_exit *ret_exit,
+                       size_t ret_exit_size);
+
+/// Sends the program a signal; signal 0 only asks whether it could be sent.
+///
+/// Returns 0; -ESRCH once it was waited for, whatever process has its number then; -EINVAL for NULL, a handle that is
+/// none or a signal that does not exist; or any error of kill(2).
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_child_signal(const struct rdaemon_child *child,
+                         size_t child_size,
+                         int signal);
+
+/// Stops the program: SIGTERM, and SIGCONT should it be stopped; when it has not ended after term_timeout_ms, SIGKILL,
+/// and kill_timeout_ms for that to work.
+///
+/// The time limits are in milliseconds; -1 is for ever. A program that has ended already gets no signal. ret_exit may be
+/// NULL, and tells which signal it was.
+///
+/// Returns as rdaemon_child_wait() does, or any error of kill(2).
+/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+int rdaemon_child_stop(struct rdaemon_child *child,
+                       size_t child_size,
+                       int term_timeout_ms,
+                       int kill_timeout_ms,
+                       struct rdaemon_exit *ret_exit,
+                       size_t ret_exit_size);
+
+/// Closes the handle's pidfd and pipes, and sets them to -1. The program is neither waited for nor ended. What is closed
+/// already is fine.
+///
+/// Returns 0, or -EINVAL for NULL or a handle that is none.
+/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+int rdaemon_child_close(struct rdaemon_child *child,
+                        size_t child_size);
+
+/// Finds a command by its name, as execvp(3) would, in the directories that path lists with colons between.
+///
+/// path: NULL for $PATH, or "/usr/bin:/bin" where that is not set, or not to be believed, as in a set-user-id program. An
+/// empty entry is the working directory. A name with a slash is not looked for, only looked at. The path found goes to
+/// the len bytes at buf, with its NUL; on failure these are left alone.
+///
+/// Returns the path's length (> 0); -ENOENT when there is no regular file of that name which this process may execute;
+/// -ENAMETOOLONG for a name that is too long, or a path that does not fit; -EINVAL for a NULL or empty name, or NULL
+/// with a len.
+/// Async-signal-safe with a path, else not: it reads the environment. Thread-safe unless another thread changes that.
+/// Needs about 9 KiB of stack. Since 0.1.0.
+int rdaemon_find_command(const char *name,
+                         const char *path,
+                         char *buf,
+                         size_t len);
+
+/// Writes the arguments that run argv as another user, through sudo(8) and without a password: sudo, -n, -u, user, --,
+/// those of argv, and NULL.
+///
+/// ret_argv has len places, and gets pointers to the caller's strings and to static ones: argv and user must live as long
+/// as it. No shell sees the arguments. Where sudo is, rdaemon_find_command() tells.
+///
+/// Returns the number of arguments, without the NULL; -E2BIG when they do not fit, and then ret_argv may hold a part of
+/// them; -EINVAL for NULL, an empty user, or an empty argv; -ENAMETOOLONG.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_sudo_argv(const char *user,
+                      const char *const *argv,
+                      const char **ret_argv,
+                      size_t len);
+
+/// Sends the input to the program and takes its output, at once and so without a deadlock, until all its pipes are
+/// closed. A pipe that has ended is closed, and its place in child->fds set to -1.
+///
+/// The program need not take all its input: then input_sent tells how much it took, and no SIGPIPE is raised. The pipes
+/// may be blocking or not, and stay so. The end of the program itself is left to rdaemon_child_wait(), but see
+/// RDAEMON_COMMUNICATE_UNTIL_EXIT.
+///
+/// timeout_ms is in milliseconds; -1 is for ever. 0 makes one step that does not wait: for an event loop, which polls
+/// child->fds[0] to write, if it is not -1, and the two others to read (and with RDAEMON_COMMUNICATE_UNTIL_EXIT
+/// child->pidfd).
+///
+/// Returns enum rdaemon_communicate_result (>= 0): unless DONE, empty the full buffers and call again; -ETIMEDOUT: call
+/// again, nothing is lost; -EINVAL for NULL, a handle that is none, an unknown flag, an output with both a buffer and a
+/// sink, or a len or input_sent that is too large; a sink's error; or any error of ppoll(2), read(2) or write(2), after
+/// which a further call goes on too.
+/// Async-signal-safe if the sinks are; thread-safe with other handles. Needs about 18 KiB of stack. Since 0.1.0.
+int rdaemon_communicate(struct rdaemon_child *child,
+                        size_t child_size,
+                        struct rdaemon_communication *communication,
+                        size_t communication_size,
+                        int timeout_ms);
+
+/// Starts a program, communicates with it, and waits for its end: rdaemon_spawn(), rdaemon_communicate() and
+/// rdaemon_child_wait() in one.
+///
+/// Streams left at their default become pipes where there is input to send, or a buffer or a sink to take output.
+/// communication: NULL, 0 for neither. timeout_ms is in milliseconds, for all together; -1 is for ever. ret_exit and
+/// ret_status may be NULL. RDAEMON_SPAWN_DETACHED is refused, and so are pipes in fd_map.
+///
+/// Returns 0 when the program has ended, and ret_exit tells how; -ETIMEDOUT; -ENOBUFS when a buffer was too small;
+/// -ECHILD when it ended, but another waitpid(2) got its status; else as those three. ret_status tells the step, among
+/// them RDAEMON_STEP_COMMUNICATE and RDAEMON_STEP_WAIT. After a failure the program was killed and reaped, and the
+/// buffers hold what had come.
+/// Async-signal-safe and thread-safe as those three. Needs about 32 KiB of stack. Since 0.1.0.
+int rdaemon_run(const struct rdaemon_spawn_config *config,
+                size_t config_size,
+                struct rdaemon_communication *communication,
+                size_t communication_size,
+                int timeout_ms,
+                struct rdaemon_exit *ret_exit,
+                size_t ret_exit_size,
+                struct rdaemon_status *ret_status,
+                size_t ret_status_size);
 
 /// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and
 /// says nothing about what only the steps find out, such as a directory that is not there.
@@ -622,6 +971,55 @@ int rdaemon_pidfile_remove(const struct rdaemon_pidfile *pidfile,
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_pidfile_close(struct rdaemon_pidfile *pidfile,
                           size_t pidfile_size);
+
+/// Starts a program, and returns when the child has executed it.
+///
+/// The calling process refuses a bad configuration, and opens /dev/null, the files and the pipes. The child then marks
+/// every fd from 3 on close-on-exec; puts streams, fd map and passed fds into place; starts its session, or joins its
+/// process group, and acquires its terminal; changes its root and working directory; sets umask, limits (RLIMIT_NOFILE
+/// last) and signal dispositions; changes groups, gid and uid; sets no_new_privs and the death signal; runs the hook;
+/// restores the signal mask; and executes the first of paths that can be.
+///
+/// On Linux (x86-64 and AArch64) the child does this on the memory of the calling thread, which sleeps: nothing is
+/// copied, no handler of the caller runs in it, and a child that fails raises no SIGCHLD and cannot be taken by a
+/// waitpid(-1) elsewhere. Where ids change it has a copy of the memory, and else is the same. With a hook, and where the
+/// kernel or an emulator does not offer that, fork(2) makes the child, and a failing one may be seen by those.
+///
+/// ret_child gets the handle of the child; NULL, 0 if no pipe, pidfd or detached program is asked for. ret_status may be
+/// NULL.
+///
+/// Returns the child's pid (> 0), or a negative errno, and ret_status tells the step:
+/// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
+///   for an empty and for an over-long directory;
+/// - RDAEMON_STEP_OPEN_STREAMS, RDAEMON_STEP_CHANNEL, RDAEMON_STEP_FORK: this process could not open or make something;
+/// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first error
+///   of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
+///
+/// After a failure no process, fd or created file is left. A child that is killed before it has executed the program
+/// counts as started: rdaemon_child_wait() tells the signal. One that is stopped then (SIGSTOP) keeps this call waiting
+/// until it goes on.
+///
+/// Async-signal-safe and thread-safe without a hook, if no other thread changes the environment; with one fork(2) runs
+/// the handlers of pthread_atfork(3). Needs about 12 KiB of stack. Since 0.1.0.
+int rdaemon_spawn(const struct rdaemon_spawn_config *config,
+                  size_t config_size,
+                  struct rdaemon_child *ret_child,
+                  size_t ret_child_size,
+                  struct rdaemon_status *ret_status,
+                  size_t ret_status_size);
+
+/// Makes this process the program: the child half of rdaemon_spawn(), for a process that the caller has forked himself.
+///
+/// The files of streams are opened in this process. Pipes, RDAEMON_SPAWN_PIDFD, _FORCE_FORK, _NO_REAP and _DETACHED are
+/// refused. ret_status may be NULL.
+///
+/// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
+/// the steps before the failed one stay done, and ids are changed in the calling thread alone.
+/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 12 KiB of stack. Since 0.1.0.
+int rdaemon_exec(const struct rdaemon_spawn_config *config,
+                 size_t config_size,
+                 struct rdaemon_status *ret_status,
+                 size_t ret_status_size);
 
 /// Tells the name of a step (enum rdaemon_step), as in "drop_privileges"; "unknown" for any other number. The string is
 /// static.

@@ -81,6 +81,24 @@ steps! {
     SignalMask = 20 "signal_mask" c"signal_mask",
     /// The daemon's own set-up, which it ends with ready or fail.
     Ready = 21 "ready" c"ready",
+    /// A process made for a program.
+    Fork = 22 "fork" c"fork",
+    /// Streams and mapped fds put into place, and passed ones made inheritable.
+    MapFds = 23 "map_fds" c"map_fds",
+    /// Process group joined or made.
+    Setpgid = 24 "setpgid" c"setpgid",
+    /// Controlling terminal acquired.
+    ControllingTerminal = 25 "controlling_terminal" c"controlling_terminal",
+    /// The signal set that the end of the parent raises.
+    DeathSignal = 26 "death_signal" c"death_signal",
+    /// The caller's own step before the program.
+    Hook = 27 "hook" c"hook",
+    /// Program executed.
+    Exec = 28 "exec" c"exec",
+    /// Input sent and output taken.
+    Communicate = 29 "communicate" c"communicate",
+    /// The end of a program awaited.
+    Wait = 30 "wait" c"wait",
 }
 
 /// A failed step, with the errno that says why.
@@ -104,6 +122,7 @@ enum Kind {
     Subject,
     Holder,
     Signal,
+    Child,
 }
 
 /// What is known about a failure besides step and errno.
@@ -119,6 +138,8 @@ pub enum Detail {
     Holder(i32),
     /// The signal that killed the process before it could report.
     Signal(i32),
+    /// The pid of the failed child, which is left for the caller to reap.
+    Child(i32),
 }
 
 impl Error {
@@ -141,6 +162,16 @@ impl Error {
         Error { step, kind: Kind::Signal, errno: Errno::SRCH, number: signal }
     }
 
+    /// The child in which this happened is left for the caller to reap.
+    pub(crate) const fn left(self, pid: i32) -> Error {
+        Error { kind: Kind::Child, number: pid, ..self }
+    }
+
+    /// The same, under another step's name.
+    pub(crate) const fn of(self, step: Step) -> Error {
+        Error { step, ..self }
+    }
+
     /// What else is known.
     #[must_use]
     pub const fn detail(self) -> Detail {
@@ -148,6 +179,7 @@ impl Error {
             (Kind::Subject, Some(subject)) => Detail::Subject(subject),
             (Kind::Holder, _) => Detail::Holder(self.number),
             (Kind::Signal, _) => Detail::Signal(self.number),
+            (Kind::Child, _) => Detail::Child(self.number),
             (Kind::None | Kind::Subject, _) => Detail::None,
         }
     }
@@ -161,7 +193,7 @@ impl fmt::Display for Error {
             Detail::Holder(0) => write!(f, "held by a start in progress, or by workers of a dead daemon"),
             Detail::Holder(pid) => write!(f, "already running as process {pid}"),
             Detail::Signal(signal) => write!(f, "killed by signal {signal}"),
-            Detail::None => self.errno.fmt(f),
+            Detail::None | Detail::Child(_) => self.errno.fmt(f),
         }
     }
 }

@@ -27,7 +27,9 @@ mod decimal;
 mod error;
 mod file;
 pub mod pidfile;
+pub mod spawn;
 pub mod step;
+mod stream;
 /// cbindgen:ignore
 mod sys;
 

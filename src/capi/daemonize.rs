@@ -1,7 +1,8 @@
-use super::intake::{Sized_, answer, array, optional_path, refuse, sized, sized_in, sized_out};
+use super::intake::{Sized_, answer, array, limit, optional_path, refuse, sized, sized_in, sized_out};
 use super::pidfile::{rdaemon_pidfile, rdaemon_pidfile_options};
 use super::status::rdaemon_status;
 use super::steps::{Limits, SignalMap, rdaemon_identity, rdaemon_limit, rdaemon_signal_action, step_mode};
+use super::stream::rdaemon_stream;
 use crate::daemon::{self, Config, Daemonized, Detach, Flags, StartedBy, Stream};
 use crate::error::{Error, Step};
 use crate::sys::fd::{self, Fd};
@@ -9,44 +10,8 @@ use core::ffi::{c_char, c_int};
 use core::mem::offset_of;
 use core::time::Duration;
 use rustix::fd::{IntoRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
-
-/// What a standard stream becomes: struct rdaemon_stream.
-#[repr(C)]
-pub enum rdaemon_stream_action {
-    /// /dev/null when the process detaches; else as it is, as a service manager has set it up.
-    RDAEMON_STREAM_DEFAULT = 0,
-    /// /dev/null.
-    RDAEMON_STREAM_NULL = 1,
-    /// As it is.
-    RDAEMON_STREAM_INHERIT = 2,
-    /// The fd, which is closed in the daemon afterwards (in a process that does not detach: in this process) unless it
-    /// is in files_preserve or RDAEMON_KEEP_FDS is set.
-    RDAEMON_STREAM_FD = 3,
-    /// The file at path, opened in the original process, with its working directory and its privileges. Standard input
-    /// reads it; standard output and error append to it, and create it if need be. A FIFO that nobody reads is -ENXIO.
-    RDAEMON_STREAM_FILE = 4,
-    /// Standard error only: what standard output becomes.
-    RDAEMON_STREAM_SAME_AS_STDOUT = 5,
-}
-
-/// What a standard stream becomes. A field that its action does not use is zero.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct rdaemon_stream {
-    /// enum rdaemon_stream_action.
-    pub action: u32,
-    /// For RDAEMON_STREAM_FD.
-    pub fd: i32,
-    /// For RDAEMON_STREAM_FILE.
-    pub path: *const c_char,
-    /// For RDAEMON_STREAM_FILE: any of O_TRUNC, O_EXCL (both for output only), O_SYNC, O_DSYNC and O_NOFOLLOW, in
-    /// addition.
-    pub open_flags: i32,
-    /// For RDAEMON_STREAM_FILE: the permission bits of a new file, whatever the umask. 0: 0640.
-    pub mode: u32,
-}
 
 /// Whether a new process is made: the field detach of struct rdaemon_config.
 #[repr(C)]
@@ -207,7 +172,7 @@ fn with_config(
         timeout: refuse(timeout(c.timeout_ms), Step::Config)?,
     };
     for (place, stream) in converted.streams.iter_mut().zip(&c.streams) {
-        *place = stream.check()?;
+        *place = stream.stream(Step::RedirectStdio)?;
     }
     act(&converted)
 }
@@ -229,30 +194,6 @@ fn detach(detach: u32) -> Result<Detach, Errno> {
         1 => Ok(Detach::Yes),
         2 => Ok(Detach::No),
         _ => Err(Errno::INVAL),
-    }
-}
-
-impl rdaemon_stream {
-    fn check<'a>(&self) -> Result<Stream<'a>, Error> {
-        let is_unused = self.path.is_null() && self.open_flags == 0 && self.mode == 0;
-        let stream = match (self.action, self.fd) {
-            (0, 0) if is_unused => Ok(Stream::Default),
-            (1, 0) if is_unused => Ok(Stream::Null),
-            (2, 0) if is_unused => Ok(Stream::Inherit),
-            (3, fd) if is_unused => fd::borrow_open(fd).map(Stream::Fd),
-            (4, 0) => return refuse(self.file(), Step::OpenStreams),
-            (5, 0) if is_unused => Ok(Stream::SameAsStdout),
-            _ => Err(Errno::INVAL),
-        };
-        refuse(stream, Step::RedirectStdio)
-    }
-
-    fn file<'a>(&self) -> Result<Stream<'a>, Errno> {
-        Ok(Stream::File {
-            path: super::intake::path(self.path)?,
-            flags: OFlags::from_bits_retain(self.open_flags as _),
-            mode: if self.mode == 0 { None } else { Some(step_mode(self.mode)?) },
-        })
     }
 }
 
@@ -413,11 +354,7 @@ pub unsafe extern "C" fn rdaemon_wait_ready(
         let arguments = || {
             let channel = fd::borrow_open(ready_fd)?;
             let pidfd = if pidfd == -1 { None } else { Some(fd::borrow_open(pidfd)?) };
-            let limit = match timeout_ms {
-                -1 => None,
-                _ => Some(Duration::from_millis(u64::try_from(timeout_ms).map_err(|_| Errno::INVAL)?)),
-            };
-            Ok((channel, pidfd, limit))
+            Ok((channel, pidfd, limit(timeout_ms)?))
         };
         let result = refuse(arguments(), Step::Ready)
             .and_then(|(channel, pidfd, limit)| daemon::wait_ready(channel, pidfd, limit));

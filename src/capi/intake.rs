@@ -4,6 +4,7 @@ use crate::error::{Error, Step};
 use crate::sys::errno;
 use core::ffi::{CStr, c_char, c_int};
 use core::mem::{MaybeUninit, size_of};
+use core::time::Duration;
 use rustix::io::Errno;
 
 /// A C struct with a size that may grow.
@@ -110,7 +111,11 @@ pub(super) struct Converted<T, const MOST: usize> {
 }
 
 impl<T: Copy, const MOST: usize> Converted<T, MOST> {
-    pub(super) fn convert<C>(unused: T, list: &[C], item: impl Fn(&C) -> Result<T, Errno>) -> Result<Self, Errno> {
+    pub(super) fn convert<C>(
+        unused: T,
+        list: &[C],
+        mut item: impl FnMut(&C) -> Result<T, Errno>,
+    ) -> Result<Self, Errno> {
         let mut converted = Converted { items: [unused; MOST], length: list.len() };
         if list.len() > MOST {
             return Err(Errno::INVAL);
@@ -124,6 +129,31 @@ impl<T: Copy, const MOST: usize> Converted<T, MOST> {
     pub(super) fn items(&self) -> &[T] {
         self.items.get(..self.length).unwrap_or_default()
     }
+}
+
+/// A time limit in milliseconds; -1 is none.
+pub(super) fn limit(milliseconds: c_int) -> Result<Option<Duration>, Errno> {
+    match milliseconds {
+        -1 => Ok(None),
+        _ => u64::try_from(milliseconds).map(Duration::from_millis).map(Some).map_err(|_| Errno::INVAL),
+    }
+}
+
+/// Room for so many items that is written to.
+pub(super) fn room<'a, T>(first: *mut T, length: usize) -> Result<&'a mut [T], Errno> {
+    if length == 0 {
+        return Ok(&mut []);
+    }
+    if first.is_null() || !first.is_aligned() || length > isize::MAX as usize / size_of::<T>() {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the C caller says that so many are there, for the call, and nobody else's meanwhile.
+    Ok(unsafe { core::slice::from_raw_parts_mut(first, length) })
+}
+
+/// A handle: an input and an output, and so never NULL.
+pub(super) fn handle<T: Sized_>(handle: *const T, size: usize) -> Result<T, Errno> {
+    if handle.is_null() { Err(Errno::INVAL) } else { sized_in(handle, size) }
 }
 
 /// A path: not NULL, and with its NUL within what the kernel takes.

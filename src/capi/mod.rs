@@ -11,15 +11,25 @@
     reason = "the conventions at the top of the header are the contract of every C pointer"
 )]
 
+mod child;
+mod command;
+mod communicate;
 mod daemonize;
 mod intake;
 mod pidfile;
+mod spawn;
 mod status;
 mod steps;
+mod stream;
 mod version;
 
+pub use child::*;
+pub use command::*;
+pub use communicate::*;
 pub use daemonize::*;
 pub use pidfile::*;
+pub use spawn::*;
 pub use status::*;
 pub use steps::*;
+pub use stream::*;
 pub use version::*;

@@ -1,4 +1,4 @@
-use super::intake::{Sized_, answer, path, refuse, sized, sized_in, sized_out};
+use super::intake::{self, Sized_, answer, path, refuse, sized, sized_in, sized_out};
 use super::status::rdaemon_status;
 use super::steps::step_mode;
 use crate::error::Step;
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn rdaemon_pidfile_write(pidfile: *mut rdaemon_pidfile, pi
 }
 
 fn handle(pidfile: *const rdaemon_pidfile, size: usize) -> Result<Pidfile, Errno> {
-    if pidfile.is_null() { Err(Errno::INVAL) } else { sized_in(pidfile, size).map(Pidfile::from) }
+    intake::handle(pidfile, size).map(Pidfile::from)
 }
 
 /// Who holds a pidfile: struct rdaemon_pidfile_state.

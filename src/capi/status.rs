@@ -53,6 +53,24 @@ pub enum rdaemon_step {
     RDAEMON_STEP_SIGNAL_MASK = 20,
     /// The daemon's own set-up, which it ends with rdaemon_ready() or rdaemon_fail().
     RDAEMON_STEP_READY = 21,
+    /// Of a spawn: the process made for the program.
+    RDAEMON_STEP_FORK = 22,
+    /// Of a spawn, in the child as all that follow: streams and fd map put into place, passed fds made inheritable.
+    RDAEMON_STEP_MAP_FDS = 23,
+    /// Process group joined or made.
+    RDAEMON_STEP_SETPGID = 24,
+    /// Controlling terminal acquired.
+    RDAEMON_STEP_CONTROLLING_TERMINAL = 25,
+    /// The signal set that the end of the parent raises.
+    RDAEMON_STEP_DEATH_SIGNAL = 26,
+    /// The caller's hook.
+    RDAEMON_STEP_HOOK = 27,
+    /// Program executed.
+    RDAEMON_STEP_EXEC = 28,
+    /// Input sent and output taken.
+    RDAEMON_STEP_COMMUNICATE = 29,
+    /// The end of the program awaited.
+    RDAEMON_STEP_WAIT = 30,
 }
 
 const _: () = {
@@ -78,7 +96,16 @@ const _: () = {
     assert!(rdaemon_step::RDAEMON_STEP_REPORT as i32 == Step::Report as i32);
     assert!(rdaemon_step::RDAEMON_STEP_SIGNAL_MASK as i32 == Step::SignalMask as i32);
     assert!(rdaemon_step::RDAEMON_STEP_READY as i32 == Step::Ready as i32);
-    assert!(Step::from_number(Step::Ready as i32 + 1).is_none());
+    assert!(rdaemon_step::RDAEMON_STEP_FORK as i32 == Step::Fork as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_MAP_FDS as i32 == Step::MapFds as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_SETPGID as i32 == Step::Setpgid as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_CONTROLLING_TERMINAL as i32 == Step::ControllingTerminal as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_DEATH_SIGNAL as i32 == Step::DeathSignal as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_HOOK as i32 == Step::Hook as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_EXEC as i32 == Step::Exec as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_COMMUNICATE as i32 == Step::Communicate as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_WAIT as i32 == Step::Wait as i32);
+    assert!(Step::from_number(Step::Wait as i32 + 1).is_none());
 };
 
 /// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
@@ -112,7 +139,7 @@ impl rdaemon_status {
                 status.error = error.errno.raw_os_error().wrapping_neg();
                 match error.detail() {
                     Detail::Subject(step) => status.subject = step as i32,
-                    Detail::Holder(pid) => status.pid = pid,
+                    Detail::Holder(pid) | Detail::Child(pid) => status.pid = pid,
                     Detail::Signal(signal) => status.signal = signal,
                     Detail::None => {}
                 }

@@ -1,9 +1,10 @@
 use crate::pidfile;
 use crate::step::{Identity, Limit, SignalMapEntry};
+use crate::stream::Stream;
 use core::ffi::CStr;
 use core::time::Duration;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 
 /// What kind of daemon the process becomes. The default is the classic, safe one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,7 +25,8 @@ pub struct Config<'a> {
     pub pidfile_options: pidfile::Options,
     /// The fds that stay open, besides 0 to 2.
     pub files_preserve: &'a [BorrowedFd<'a>],
-    /// Standard input, output and error.
+    /// Standard input, output and error. An fd given here is closed in the daemon afterwards, unless it is in
+    /// `files_preserve`: nobody may own it there.
     pub streams: [Stream<'a>; 3],
     /// What signals do. `None`: SIGTTIN, SIGTTOU and SIGTSTP are ignored, and SIGTERM terminates if there is a pidfile.
     pub signal_map: Option<&'a [SignalMapEntry]>,
@@ -78,29 +80,4 @@ bitflags::bitflags! {
         /// Detach although activated.
         const DETACH_ACTIVATED = 1 << 11;
     }
-}
-
-/// What a standard stream of the daemon is.
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Stream<'a> {
-    /// `/dev/null` when the process detaches; else as it is.
-    #[default]
-    Default,
-    /// `/dev/null`.
-    Null,
-    /// As it is.
-    Inherit,
-    /// This fd, which is closed in the daemon afterwards unless it is in `files_preserve`: nobody may own it there.
-    Fd(BorrowedFd<'a>),
-    /// This file, opened in the original process: read from its start, or appended to and created if need be.
-    File {
-        /// Where it is.
-        path: &'a CStr,
-        /// More flags: any of `O_TRUNC`, `O_EXCL`, `O_SYNC`, `O_DSYNC`, `O_NOFOLLOW`.
-        flags: OFlags,
-        /// The permission bits of a new file, whatever the umask. `None`: 0640.
-        mode: Option<Mode>,
-    },
-    /// For standard error: what standard output is.
-    SameAsStdout,
 }

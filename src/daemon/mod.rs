@@ -17,7 +17,8 @@ mod ready;
 mod run;
 mod started_by;
 
-pub use config::{Config, Detach, Flags, Stream};
+pub use crate::stream::Stream;
+pub use config::{Config, Detach, Flags};
 pub use ready::{fail, ready, wait_ready};
 pub use run::{Daemon, Daemonized};
 pub use started_by::{StartedBy, started_by};

@@ -1,15 +1,12 @@
 //! What the original process opens for the daemon, where an error still reaches the terminal.
 
-use super::config::Stream;
 use super::plan::Plan;
 use crate::error::{At, Error, Step};
-use crate::file::FileId;
 use crate::pidfile::{self, Pidfile};
 use crate::step::{self, Source};
+use crate::stream::{Direction, Stream, StreamFile};
 use crate::sys::fd::{self, Fd};
-use core::ffi::CStr;
 use rustix::fd::RawFd;
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 /// What the original process opened for the daemon. Dropping it undoes the opening.
@@ -19,12 +16,6 @@ pub(super) struct Opened<'a> {
     pub(super) pidfile: Option<Pidfile>,
     /// The daemon's end of the channel, or -1; not this struct's to close.
     pub(super) writer: RawFd,
-}
-
-/// An open file, and its path if it is new.
-struct StreamFile<'a> {
-    fd: Fd,
-    created: Option<&'a CStr>,
 }
 
 impl<'p> Opened<'p> {
@@ -37,8 +28,8 @@ impl<'p> Opened<'p> {
         if plan.streams.iter().any(|stream| matches!(stream, Stream::Null)) {
             opened.null = Some(step::stdio::open_null().at(Step::OpenStreams)?);
         }
-        for ((target, stream), file) in (0..).zip(&plan.streams).zip(&mut opened.files) {
-            *file = open_file(target, stream).at(Step::OpenStreams)?;
+        for ((target, stream), file) in plan.streams.iter().enumerate().zip(&mut opened.files) {
+            *file = StreamFile::open(stream, Direction::of(target)).at(Step::OpenStreams)?;
         }
         Ok(opened)
     }
@@ -100,53 +91,5 @@ impl Drop for Opened<'_> {
         if let Some(pidfile) = self.pidfile.take() {
             pidfile.abandon();
         }
-    }
-}
-
-impl StreamFile<'_> {
-    /// Removes the file if this start made it, and it is still the one at its path.
-    fn abandon(&self) {
-        let is_ours = |path: &&CStr| {
-            let ours = rustix::fs::fstat(self.fd.lend());
-            ours.and_then(|ours| FileId::of(&ours).is_at(CWD, path)) == Ok(true)
-        };
-        let _ = self.created.filter(is_ours).map(rustix::fs::unlink);
-    }
-}
-
-fn open_file<'a>(target: RawFd, stream: &Stream<'a>) -> Result<Option<StreamFile<'a>>, Errno> {
-    let Stream::File { path, flags, mode } = stream else {
-        return Ok(None);
-    };
-    // O_NONBLOCK while opening: a FIFO that nobody reads is an error, not a hang.
-    let open = |flags, mode| fd::open(CWD, path, flags | OFlags::NONBLOCK, mode);
-    let (file, flags) = if target == 0 {
-        (StreamFile { fd: open(*flags, Mode::empty())?, created: None }, *flags)
-    } else {
-        let flags = *flags | OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
-        let mode = mode.unwrap_or(Mode::from_raw_mode(0o640));
-        (open_output(path, flags, mode, &open)?, flags)
-    };
-    rustix::fs::fcntl_setfl(file.fd.lend(), flags).inspect_err(|_| file.abandon())?;
-    Ok(Some(file))
-}
-
-fn open_output<'a>(
-    path: &'a CStr,
-    flags: OFlags,
-    mode: Mode,
-    open: &dyn Fn(OFlags, Mode) -> Result<Fd, Errno>,
-) -> Result<StreamFile<'a>, Errno> {
-    match open(flags | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
-        Ok(fd) => {
-            let file = StreamFile { fd, created: Some(path) };
-            rustix::fs::fchmod(file.fd.lend(), mode).inspect_err(|_| file.abandon())?;
-            Ok(file)
-        }
-        Err(Errno::EXIST) if !flags.contains(OFlags::EXCL) => {
-            let fd = open(flags - OFlags::CREATE, Mode::empty())?;
-            Ok(StreamFile { fd, created: None })
-        }
-        Err(errno) => Err(errno),
     }
 }

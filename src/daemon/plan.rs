@@ -1,9 +1,9 @@
-use super::config::{Config, Detach, Flags, Stream};
+use super::config::{Config, Detach, Flags};
 use super::started_by::evidence;
 use crate::error::{Error, Step};
 use crate::step::{SignalAction, SignalMapEntry};
-use core::ffi::CStr;
-use rustix::fs::{Mode, OFlags};
+use crate::stream::{Direction, Stream, check_path};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 /// A configuration with nothing left to refuse. Only this can run.
@@ -93,29 +93,11 @@ fn paths(config: &Config<'_>) -> Result<(), Error> {
     named.iter().try_for_each(|&(path, subject)| path.map_or(Ok(()), |path| refuse(check_path(path), subject)))
 }
 
-/// What the kernel says of such a path, said before anything has changed.
-fn check_path(path: &CStr) -> Result<(), Errno> {
-    match path.count_bytes() {
-        0 => Err(Errno::NOENT),
-        1..4096 => Ok(()),
-        _ => Err(Errno::NAMETOOLONG),
-    }
-}
-
 fn streams(streams: &[Stream<'_>; 3]) -> Result<(), Error> {
-    let possible = OFlags::TRUNC | OFlags::EXCL | OFlags::SYNC | OFlags::DSYNC | OFlags::NOFOLLOW;
     for (fd, stream) in streams.iter().enumerate() {
-        match stream {
-            Stream::SameAsStdout => require(fd == 2, Step::RedirectStdio)?,
-            Stream::File { path, flags, mode } => {
-                refuse(check_path(path), Step::OpenStreams)?;
-                let flags_fit =
-                    possible.contains(*flags) && !(fd == 0 && flags.intersects(OFlags::TRUNC | OFlags::EXCL));
-                let mode_fits = mode.is_none_or(|mode| Mode::from_bits_retain(0o777).contains(mode));
-                require(flags_fit && mode_fits, Step::OpenStreams)?;
-            }
-            Stream::Default | Stream::Null | Stream::Inherit | Stream::Fd(_) => {}
-        }
+        refuse(stream.check_file(Direction::of(fd)), Step::OpenStreams)?;
+        let possible = !matches!(stream, Stream::Pipe) && (fd == 2 || !matches!(stream, Stream::SameAsStdout));
+        require(possible, Step::RedirectStdio)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-use super::config::{Flags, Stream};
+use super::config::Flags;
 use super::opened::Opened;
 use super::original;
 use super::plan::Plan;
@@ -9,6 +9,7 @@ use crate::pidfile::Pidfile;
 use crate::step::fork::{Half, fork_twice};
 use crate::step::stdio::OpenedStdio;
 use crate::step::{self, Identity};
+use crate::stream::Stream;
 use crate::sys::fd::{self, Fd};
 use crate::sys::process::exit;
 use crate::sys::progress::Progress;

@@ -32,8 +32,23 @@ pub unsafe fn close_fds(lowest: u32, keep: &[BorrowedFd<'_>], cloexec: bool) -> 
 
 /// The sweep over a keep list in two parts: the caller's and the library's own. Negative numbers keep nothing.
 pub(crate) fn sweep(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Errno> {
-    by_range(lowest, keep, act)
-        .or_else(|refusal| by_listing(lowest, keep, act).or_else(|_| by_counting(lowest, keep, act, refusal)))
+    by_range(lowest, keep, act).or_else(|refusal| {
+        let mut window = Window::new(keep);
+        without_range(lowest, &mut |fd| window.contains(fd), act, refusal)
+    })
+}
+
+/// Marks every fd from `lowest` on close-on-exec. It needs little stack, which it may share with another process.
+pub(crate) fn mark_cloexec(lowest: u32) -> Result<(), Errno> {
+    Act::Cloexec
+        .on_range(lowest, u32::MAX)
+        .or_else(|refusal| without_range(lowest, &mut |_| false, Act::Cloexec, refusal))
+}
+
+#[cold]
+#[inline(never)]
+fn without_range(lowest: u32, kept: Kept<'_>, act: Act, refusal: Errno) -> Result<(), Errno> {
+    by_listing(lowest, kept, act).or_else(|_| by_counting(lowest, kept, act, refusal))
 }
 
 fn by_range(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Errno> {
@@ -62,43 +77,48 @@ fn each_gap(lowest: u32, kept: &mut dyn Iterator<Item = u32>, act: Act) -> Resul
     act.on_range(next, u32::MAX)
 }
 
+/// Asks whether an fd is kept.
+type Kept<'a> = &'a mut dyn FnMut(u32) -> bool;
+
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn by_listing(lowest: u32, keep: [&[RawFd]; 2], act: Act) -> Result<(), Errno> {
-    let mut kept = Window::new(keep);
-    let mut act_unless_kept = |fd: RawFd| {
-        if fd as u32 >= lowest && !kept.contains(fd as u32) {
-            act.on(fd);
-        }
-    };
-    match listing::each_open_fd(&mut act_unless_kept) {
+fn by_listing(lowest: u32, kept: Kept<'_>, act: Act) -> Result<(), Errno> {
+    match each_listed(lowest, kept, act) {
         // Not even an fd for the listing is free: make one so, if this sweep closes any.
         Err(Errno::MFILE | Errno::NFILE) if act == Act::Close => {
-            close_first(lowest, &mut Window::new(keep))?;
-            listing::each_open_fd(&mut act_unless_kept)
+            close_first(lowest, kept)?;
+            each_listed(lowest, kept, act)
         }
         result => result,
     }
 }
 
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn each_listed(lowest: u32, kept: Kept<'_>, act: Act) -> Result<(), Errno> {
+    listing::each_open_fd(&mut |fd: RawFd| {
+        if fd as u32 >= lowest && !kept(fd as u32) {
+            act.on(fd);
+        }
+    })
+}
+
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn by_listing(_lowest: u32, _keep: [&[RawFd]; 2], _act: Act) -> Result<(), Errno> {
+fn by_listing(_lowest: u32, _kept: Kept<'_>, _act: Act) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }
 
 /// Closes the lowest open fd that is not kept. There is one soon, as every number below the limit is in use.
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn close_first(lowest: u32, kept: &mut Window<'_>) -> Result<(), Errno> {
-    let is_victim = |&fd: &u32| !kept.contains(fd) && crate::sys::fd::is_open(fd as RawFd);
+fn close_first(lowest: u32, kept: Kept<'_>) -> Result<(), Errno> {
+    let is_victim = |&fd: &u32| !kept(fd) && crate::sys::fd::is_open(fd as RawFd);
     let victim = (lowest..AT_MOST).find(is_victim).ok_or(Errno::MFILE)?;
     crate::sys::fd::close(victim as RawFd)
 }
 
 /// The last resort: one call for each number there might be. Where that would be too many, the refusal that led here
 /// is the error, rather than a spin of minutes.
-fn by_counting(lowest: u32, keep: [&[RawFd]; 2], act: Act, refusal: Errno) -> Result<(), Errno> {
-    let mut kept = Window::new(keep);
+fn by_counting(lowest: u32, kept: Kept<'_>, act: Act, refusal: Errno) -> Result<(), Errno> {
     let end = bound().map_err(|_| refusal)?;
-    (lowest..end).filter(|&fd| !kept.contains(fd)).for_each(|fd| act.on(fd as RawFd));
+    (lowest..end).filter(|&fd| !kept(fd)).for_each(|fd| act.on(fd as RawFd));
     Ok(())
 }
 

@@ -184,3 +184,42 @@ impl End {
         }
     }
 }
+
+/// The process at the end of the double fork, as the original knows it.
+pub(crate) struct Grandchild {
+    pub(crate) pid: c_int,
+    pub(crate) pidfd: Option<Fd>,
+}
+
+impl Grandchild {
+    /// Makes sure that a grandchild that failed, or took too long, ends, and that its locks go with it. Answers the signal that
+    /// ended it, if it is this process's to wait for (a subreaper's).
+    pub(crate) fn bury(self, reader: &Fd) -> Option<i32> {
+        let pid = Pid::from_raw(self.pid)?;
+        // Only one in an uninterruptible sleep takes longer.
+        let patience = Deadline::milliseconds(1000);
+        if let Some(pidfd) = &self.pidfd {
+            let _ = sys::process::kill_by_pidfd(pidfd.lend(), libc::SIGKILL);
+            let _ = channel::wait_readable([pidfd.lend(); 2], patience);
+        } else if has_channel(reader) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        loop {
+            match waitpid(Some(pid), WaitOptions::NOHANG) {
+                Ok(None) if !patience.has_passed() => pause(),
+                Ok(Some((_, status))) => return status.terminating_signal(),
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// Whether the grandchild has its end of the channel, and so its number, still.
+pub(crate) fn has_channel(reader: &Fd) -> bool {
+    loop {
+        match channel::receive(reader.lend()) {
+            Ok(Event::Record(..)) => {}
+            result => return matches!(result, Err(Errno::AGAIN)),
+        }
+    }
+}

@@ -1,4 +1,4 @@
-use crate::sys::identity::{self as ids, Ids};
+use crate::sys::identity::{self as ids, Ids, Process, Subject};
 use rustix::io::Errno;
 
 /// "No such id", and for chown(2) "unchanged": never the id of a user or a group.
@@ -21,6 +21,11 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
+    /// Whether the uid or the gid may become another one.
+    pub(crate) fn changes_ids(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some() || self.relinquish
+    }
+
     /// Refuses what can never work: `EINVAL`.
     pub(crate) fn check(&self) -> Result<(), Errno> {
         let groups = self.groups.unwrap_or_default();
@@ -39,26 +44,31 @@ impl Identity<'_> {
 /// `EPERM` also when the ids read back are not the ones asked for. Async-signal-safe in a process with one thread.
 pub fn drop_privileges(identity: &Identity<'_>) -> Result<(), Errno> {
     identity.check()?;
+    change::<Process>(identity)
+}
+
+/// [`drop_privileges`], of an identity that was checked.
+pub(crate) fn change<Who: Subject>(identity: &Identity<'_>) -> Result<(), Errno> {
     let (uids, gids) = (ids::uids()?, ids::gids()?);
     let uid = identity.uid.or(identity.relinquish.then_some(uids.real).filter(|&real| !uids.are_all(real)));
     let gid = identity.gid.or(identity.relinquish.then_some(gids.real).filter(|&real| !gids.are_all(real)));
     if let Some(groups) = groups_to_set(identity, uid.is_some_and(|uid| !uids.are_all(uid))) {
-        ids::set_groups(groups, gid.unwrap_or(gids.effective))?;
+        Who::set_groups(groups, gid.unwrap_or(gids.effective))?;
     }
     if let Some(gid) = gid {
         if !ids::gids()?.are_all(gid) {
-            ids::set_gid(gid)?;
+            Who::set_gid(gid)?;
         }
         verify(ids::gids()?, gid)?;
     }
     if let Some(uid) = uid {
         if !uids.are_all(uid) {
-            ids::set_uid(uid)?;
+            Who::set_uid(uid)?;
         }
         verify(ids::uids()?, uid)?;
-        if uid != 0 && !ids::cannot_become_root() {
+        if uid != 0 && !Who::cannot_become_root() {
             // The proof has made it root.
-            let _ = ids::set_uid(uid);
+            let _ = Who::set_uid(uid);
             return Err(Errno::PERM);
         }
     }

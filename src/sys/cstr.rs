@@ -22,3 +22,10 @@ pub(crate) fn split_path(path: &CStr) -> (&[u8], &CStr) {
     }
     (directory, name)
 }
+
+/// The string that C hands over, of whatever length, unless it is NULL.
+#[cfg(feature = "capi")]
+pub(crate) fn borrow<'a>(string: *const c_char) -> Option<&'a CStr> {
+    // SAFETY: not NULL, so the C caller says that a string is there, for the call.
+    if string.is_null() { None } else { Some(unsafe { CStr::from_ptr(string) }) }
+}

@@ -1,6 +1,7 @@
 //! The environment, read through libc.
 
-use core::ffi::CStr;
+use super::strings::Strings;
+use core::ffi::{CStr, c_char};
 
 /// A set-user-id or set-group-id program does not believe what its caller put into the environment.
 fn is_trusted() -> bool {
@@ -20,4 +21,13 @@ pub(crate) fn with<T>(name: &CStr, use_value: impl FnOnce(&CStr) -> T) -> Option
     }
     // SAFETY: getenv answered a string; daemonize's caller promised that no thread changes the environment meanwhile.
     Some(use_value(unsafe { CStr::from_ptr(value) }))
+}
+
+/// The whole environment, as execve(2) takes it; nothing after clearenv(3).
+pub(crate) fn environment<'a>() -> Option<Strings<'a>> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: libc's variable; that no thread changes the environment meanwhile is promised by the caller of spawn.
+    Strings::at(unsafe { environ })
 }

@@ -33,6 +33,7 @@ pub(crate) fn preserved<T>(f: impl FnOnce() -> T) -> T {
 }
 
 /// The errno with this number; 4095 for one that is none, for which rustix would panic.
+#[inline(never)]
 pub(crate) fn from_number(number: c_int) -> Errno {
     // The form in which rustix asserts the range on Linux, so that LLVM sees that the assertion holds.
     let encoded = (number.wrapping_neg() as u16).max(0xf001);

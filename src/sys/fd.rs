@@ -121,11 +121,16 @@ pub(crate) fn open(directory: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: 
 
 /// A duplicate that is CLOEXEC and above the standard streams.
 pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<Fd, Errno> {
+    duplicate_from(fd, 3)
+}
+
+/// A duplicate that is CLOEXEC and has this number or a higher one.
+pub(crate) fn duplicate_from(fd: BorrowedFd<'_>, lowest: RawFd) -> Result<Fd, Errno> {
     #[cfg(target_os = "linux")]
     {
+        let (fd, lowest) = (fd.as_raw_fd() as usize, lowest as usize);
         // SAFETY: F_DUPFD_CLOEXEC takes an int, no pointer.
-        let number =
-            unsafe { syscall4(libc::SYS_fcntl, fd.as_raw_fd() as usize, libc::F_DUPFD_CLOEXEC as usize, 3, 0) };
+        let number = unsafe { syscall4(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC as usize, lowest, 0) };
         match number {
             // A limit of 3 leaves no such fd, which is no other case than that all are taken.
             Err(Errno::INVAL) => Err(Errno::MFILE),
@@ -133,7 +138,27 @@ pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<Fd, Errno> {
         }
     }
     #[cfg(not(target_os = "linux"))]
-    rustix::io::fcntl_dupfd_cloexec(fd, 3).map(Fd::from)
+    rustix::io::fcntl_dupfd_cloexec(fd, lowest).map(Fd::from)
+}
+
+/// A pipe, CLOEXEC and above the standard streams: the end to read from, and the end to write to.
+pub(crate) fn pipe() -> Result<(Fd, Fd), Errno> {
+    let mut ends = [-1; 2];
+    #[cfg(not(target_vendor = "apple"))]
+    // SAFETY: two ints are written into an array of two.
+    super::errno::result(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: two ints are written into an array of two.
+    super::errno::result(unsafe { libc::pipe(ends.as_mut_ptr()) })?;
+    let (reader, writer) = (Fd::take(ends[0])?, Fd::take(ends[1])?);
+    #[cfg(target_vendor = "apple")]
+    for end in [&reader, &writer] {
+        rustix::io::fcntl_setfd(end.lend(), rustix::io::FdFlags::CLOEXEC)?;
+    }
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: F_SETNOSIGPIPE takes a number.
+    super::errno::result(unsafe { libc::fcntl(writer.number(), libc::F_SETNOSIGPIPE, 1) })?;
+    Ok((above_stdio(reader)?, above_stdio(writer)?))
 }
 
 /// The same file on an fd that is not one of the standard streams.

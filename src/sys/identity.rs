@@ -1,4 +1,4 @@
-//! User and group ids, through libc: it changes every thread of the process where the kernel would change one.
+//! User and group ids.
 
 use super::errno::result;
 use rustix::io::Errno;
@@ -21,84 +21,152 @@ impl Ids {
     }
 }
 
+/// Whose ids change.
+pub(crate) trait Subject {
+    fn set_groups(groups: &[u32], gid: u32) -> Result<(), Errno>;
+    fn set_gid(gid: u32) -> Result<(), Errno>;
+    fn set_uid(uid: u32) -> Result<(), Errno>;
+    /// Whether uid 0 is out of reach. Asked by trying, as capabilities and securebits can make a lie of the ids.
+    fn cannot_become_root() -> bool;
+}
+
+/// Every thread of the process, through libc, as the kernel would change one.
+pub(crate) struct Process;
+
+impl Subject for Process {
+    #[cfg(target_os = "linux")]
+    fn set_groups(groups: &[u32], _gid: u32) -> Result<(), Errno> {
+        // SAFETY: gid_t is u32 here; libc reads `len` of them.
+        result(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
+    }
+
+    /// On the BSDs the first of the groups is the effective group id.
+    #[cfg(not(target_os = "linux"))]
+    fn set_groups(groups: &[u32], gid: u32) -> Result<(), Errno> {
+        let mut all = [gid; 64];
+        let count = groups.len() + 1;
+        for (place, &group) in all.get_mut(1..count).ok_or(Errno::INVAL)?.iter_mut().zip(groups) {
+            *place = group;
+        }
+        // SAFETY: gid_t is u32 here; libc reads `count` of them.
+        result(unsafe { libc::setgroups(count as _, all.as_ptr()) }).map(drop)
+    }
+
+    fn set_gid(gid: u32) -> Result<(), Errno> {
+        // SAFETY: the function takes numbers. On macOS, without setresgid, setregid sets the saved id with the real one.
+        #[cfg(target_vendor = "apple")]
+        return result(unsafe { libc::setregid(gid, gid) }).map(drop);
+        // SAFETY: the function takes numbers.
+        #[cfg(not(target_vendor = "apple"))]
+        return result(unsafe { libc::setresgid(gid, gid, gid) }).map(drop);
+    }
+
+    fn set_uid(uid: u32) -> Result<(), Errno> {
+        // SAFETY: the function takes numbers. On macOS, without setresuid, setreuid sets the saved id with the real one.
+        #[cfg(target_vendor = "apple")]
+        return result(unsafe { libc::setreuid(uid, uid) }).map(drop);
+        // SAFETY: the function takes numbers.
+        #[cfg(not(target_vendor = "apple"))]
+        return result(unsafe { libc::setresuid(uid, uid, uid) }).map(drop);
+    }
+
+    fn cannot_become_root() -> bool {
+        // SAFETY: setuid takes a number.
+        result(unsafe { libc::setuid(0) }).is_err()
+    }
+}
+
+/// The calling thread alone: for a process that has no other, but a libc that may not know so.
 #[cfg(target_os = "linux")]
-pub(crate) fn set_groups(groups: &[u32], _gid: u32) -> Result<(), Errno> {
-    // SAFETY: gid_t is u32 here; libc reads `len` of them.
-    result(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
+pub(crate) struct Thread;
+
+#[cfg(target_os = "linux")]
+mod calls {
+    #[cfg(target_pointer_width = "64")]
+    pub(super) use libc::{SYS_getresgid, SYS_getresuid, SYS_setgroups, SYS_setresgid, SYS_setresuid, SYS_setuid};
+    #[cfg(target_pointer_width = "32")]
+    pub(super) use libc::{
+        SYS_getresgid32 as SYS_getresgid, SYS_getresuid32 as SYS_getresuid, SYS_setgroups32 as SYS_setgroups,
+        SYS_setresgid32 as SYS_setresgid, SYS_setresuid32 as SYS_setresuid, SYS_setuid32 as SYS_setuid,
+    };
 }
 
-/// On the BSDs the first of the groups is the effective group id.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn set_groups(groups: &[u32], gid: u32) -> Result<(), Errno> {
-    let mut all = [gid; 64];
-    let count = groups.len() + 1;
-    for (place, &group) in all.get_mut(1..count).ok_or(Errno::INVAL)?.iter_mut().zip(groups) {
-        *place = group;
-    }
-    // SAFETY: gid_t is u32 here; libc reads `count` of them.
-    result(unsafe { libc::setgroups(count as _, all.as_ptr()) }).map(drop)
-}
-
-/// Whether uid 0 is out of reach. Asked by trying, as capabilities and securebits can make a lie of the ids.
-pub(crate) fn cannot_become_root() -> bool {
-    // SAFETY: setuid takes a number.
-    result(unsafe { libc::setuid(0) }).is_err()
-}
-
-#[cfg(not(target_vendor = "apple"))]
-mod native {
-    use super::{Errno, Ids, result};
-
-    pub(crate) fn uids() -> Result<Ids, Errno> {
-        let mut ids = Ids::all(0);
-        // SAFETY: libc writes three numbers.
-        result(unsafe { libc::getresuid(&raw mut ids.real, &raw mut ids.effective, &raw mut ids.saved) })?;
-        Ok(ids)
+#[cfg(target_os = "linux")]
+impl Subject for Thread {
+    fn set_groups(groups: &[u32], _gid: u32) -> Result<(), Errno> {
+        // SAFETY: the kernel reads `len` numbers.
+        unsafe { syscall4(calls::SYS_setgroups, groups.len(), groups.as_ptr() as usize, 0, 0) }.map(drop)
     }
 
-    pub(crate) fn gids() -> Result<Ids, Errno> {
-        let mut ids = Ids::all(0);
-        // SAFETY: libc writes three numbers.
-        result(unsafe { libc::getresgid(&raw mut ids.real, &raw mut ids.effective, &raw mut ids.saved) })?;
-        Ok(ids)
-    }
-
-    pub(crate) fn set_uid(uid: u32) -> Result<(), Errno> {
-        // SAFETY: setresuid takes numbers.
-        result(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
-    }
-
-    pub(crate) fn set_gid(gid: u32) -> Result<(), Errno> {
+    fn set_gid(gid: u32) -> Result<(), Errno> {
+        let gid = gid as usize;
         // SAFETY: setresgid takes numbers.
-        result(unsafe { libc::setresgid(gid, gid, gid) }).map(drop)
+        unsafe { syscall4(calls::SYS_setresgid, gid, gid, gid, 0) }.map(drop)
+    }
+
+    fn set_uid(uid: u32) -> Result<(), Errno> {
+        let uid = uid as usize;
+        // SAFETY: setresuid takes numbers.
+        unsafe { syscall4(calls::SYS_setresuid, uid, uid, uid, 0) }.map(drop)
+    }
+
+    fn cannot_become_root() -> bool {
+        // SAFETY: setuid takes a number.
+        unsafe { syscall4(calls::SYS_setuid, 0, 0, 0, 0) }.is_err()
     }
 }
 
-/// macOS shows no saved ids and has no setresuid; setreuid sets the saved id with the real one.
+#[cfg(not(target_os = "linux"))]
+pub(crate) use Process as Thread;
+
+#[cfg(target_os = "linux")]
+use super::arch::syscall4;
+
+#[cfg(target_os = "linux")]
+fn read(number: libc::c_long) -> Result<Ids, Errno> {
+    let mut ids = Ids::all(0);
+    let places = [&raw mut ids.real, &raw mut ids.effective, &raw mut ids.saved].map(|place| place as usize);
+    let [real, effective, saved] = places;
+    // SAFETY: the kernel writes three numbers.
+    unsafe { syscall4(number, real, effective, saved, 0) }.map(|_| ids)
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn uids() -> Result<Ids, Errno> {
+    read(calls::SYS_getresuid)
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn gids() -> Result<Ids, Errno> {
+    read(calls::SYS_getresgid)
+}
+
+/// macOS shows no saved ids.
 #[cfg(target_vendor = "apple")]
-mod native {
-    use super::{Errno, Ids, result};
-    use rustix::process::{getegid, geteuid, getgid, getuid};
-
-    pub(crate) fn uids() -> Result<Ids, Errno> {
-        let (real, effective) = (getuid().as_raw(), geteuid().as_raw());
-        Ok(Ids { real, effective, saved: effective })
-    }
-
-    pub(crate) fn gids() -> Result<Ids, Errno> {
-        let (real, effective) = (getgid().as_raw(), getegid().as_raw());
-        Ok(Ids { real, effective, saved: effective })
-    }
-
-    pub(crate) fn set_uid(uid: u32) -> Result<(), Errno> {
-        // SAFETY: setreuid takes numbers.
-        result(unsafe { libc::setreuid(uid, uid) }).map(drop)
-    }
-
-    pub(crate) fn set_gid(gid: u32) -> Result<(), Errno> {
-        // SAFETY: setregid takes numbers.
-        result(unsafe { libc::setregid(gid, gid) }).map(drop)
-    }
+pub(crate) fn uids() -> Result<Ids, Errno> {
+    use rustix::process::{geteuid, getuid};
+    let (real, effective) = (getuid().as_raw(), geteuid().as_raw());
+    Ok(Ids { real, effective, saved: effective })
 }
 
-pub(crate) use native::{gids, set_gid, set_uid, uids};
+/// macOS shows no saved ids.
+#[cfg(target_vendor = "apple")]
+pub(crate) fn gids() -> Result<Ids, Errno> {
+    use rustix::process::{getegid, getgid};
+    let (real, effective) = (getgid().as_raw(), getegid().as_raw());
+    Ok(Ids { real, effective, saved: effective })
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+pub(crate) fn uids() -> Result<Ids, Errno> {
+    let mut ids = Ids::all(0);
+    // SAFETY: libc writes three numbers.
+    result(unsafe { libc::getresuid(&raw mut ids.real, &raw mut ids.effective, &raw mut ids.saved) }).map(|_| ids)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+pub(crate) fn gids() -> Result<Ids, Errno> {
+    let mut ids = Ids::all(0);
+    // SAFETY: libc writes three numbers.
+    result(unsafe { libc::getresgid(&raw mut ids.real, &raw mut ids.effective, &raw mut ids.saved) }).map(|_| ids)
+}

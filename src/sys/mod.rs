@@ -8,7 +8,9 @@
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod arch;
+pub(crate) mod child_signals;
 pub(crate) mod clock;
+pub(crate) mod clone;
 pub(crate) mod cstr;
 pub(crate) mod env;
 pub(crate) mod errno;
@@ -17,7 +19,10 @@ pub(crate) mod identity;
 pub(crate) mod limits;
 #[cfg(rdaemon_artifact)]
 mod panic;
+pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod progress;
+pub(crate) mod quiet_write;
 pub(crate) mod signals;
 pub(crate) mod socket;
+pub(crate) mod strings;

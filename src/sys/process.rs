@@ -1,7 +1,10 @@
 //! The process itself: fork, exit, threads.
 
+use super::strings::{Strings, Thin};
 use core::ffi::c_int;
+use core::ptr::null;
 use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 /// libc's fork(2): 0 in the child. A raw clone would leave libc's cached thread id stale in a child that goes on to run
 /// the caller's code.
@@ -10,7 +13,18 @@ pub(crate) fn fork() -> Result<c_int, Errno> {
     super::errno::result(unsafe { libc::fork() })
 }
 
+/// _exit(2): no atexit handler runs, no stdio buffer is flushed. Raw on Linux, where a process that shares its memory
+/// calls it too.
+#[cfg(target_os = "linux")]
+pub(crate) fn exit(status: c_int) -> ! {
+    loop {
+        // SAFETY: exit_group takes a number.
+        let _ = unsafe { super::arch::syscall4(libc::SYS_exit_group, status as usize, 0, 0, 0) };
+    }
+}
+
 /// _exit(2): no atexit handler runs, no stdio buffer is flushed.
+#[cfg(not(target_os = "linux"))]
 pub(crate) fn exit(status: c_int) -> ! {
     // SAFETY: _exit has no precondition.
     unsafe { libc::_exit(status) }
@@ -29,4 +43,71 @@ pub(crate) fn is_single_threaded() -> bool {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn is_single_threaded() -> bool {
     false
+}
+
+/// Also for children whose end raises no SIGCHLD.
+pub(crate) fn wait_options() -> WaitOptions {
+    #[cfg(target_os = "linux")]
+    return WaitOptions::from_bits_retain(libc::__WALL as _);
+    #[cfg(not(target_os = "linux"))]
+    return WaitOptions::empty();
+}
+
+/// Waits for a child whose end is near, and forgets it. Somebody else may have done so: then that is that.
+pub(crate) fn reap(pid: c_int) {
+    while matches!(waitpid(Pid::from_raw(pid), wait_options()), Err(Errno::INTR)) {}
+}
+
+/// execve(2): answers why it failed.
+pub(crate) fn execute(path: Thin<'_>, arguments: Strings<'_>, environment: Option<Strings<'_>>) -> Errno {
+    let none = [null()];
+    let environment = environment.map_or(none.as_ptr(), Strings::as_ptr);
+    // Raw on Linux, where a process that shares its memory calls it.
+    #[cfg(target_os = "linux")]
+    {
+        let (path, arguments) = (path.as_ptr() as usize, arguments.as_ptr() as usize);
+        // SAFETY: the path and the lists end with NUL and NULL, and are only read.
+        let answer = unsafe { super::arch::syscall4(libc::SYS_execve, path, arguments, environment as usize, 0) };
+        answer.err().unwrap_or(Errno::NOEXEC)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        // SAFETY: the path and the lists end with NUL and NULL, and are only read.
+        unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment) };
+        super::errno::last()
+    }
+}
+
+/// kill(2). The pid is a child's that has not been reaped, so that it is nobody else's.
+pub(crate) fn kill(pid: c_int, signal: c_int) -> Result<(), Errno> {
+    // SAFETY: kill takes numbers.
+    super::errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// pidfd_send_signal(2).
+#[cfg(target_os = "linux")]
+pub(crate) fn kill_by_pidfd(pidfd: rustix::fd::BorrowedFd<'_>, signal: c_int) -> Result<(), Errno> {
+    use rustix::fd::AsRawFd;
+    let pidfd = pidfd.as_raw_fd() as usize;
+    // SAFETY: pidfd_send_signal takes numbers, and NULL for the siginfo of kill(2).
+    unsafe { super::arch::syscall4(libc::SYS_pidfd_send_signal, pidfd, signal as usize, 0, 0) }.map(drop)
+}
+
+/// There are no pidfds here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn kill_by_pidfd(_pidfd: rustix::fd::BorrowedFd<'_>, _signal: c_int) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
+}
+
+/// prctl(PR_SET_PDEATHSIG): the signal that this process gets when the thread that made it ends.
+#[cfg(target_os = "linux")]
+pub(crate) fn set_death_signal(signal: c_int) -> Result<(), Errno> {
+    // SAFETY: this option of prctl takes a number.
+    unsafe { super::arch::syscall4(libc::SYS_prctl, libc::PR_SET_PDEATHSIG as usize, signal as usize, 0, 0) }.map(drop)
+}
+
+/// There is no such signal here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn set_death_signal(_signal: c_int) -> Result<(), Errno> {
+    Err(Errno::NOSYS)
 }

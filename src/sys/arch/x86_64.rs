@@ -1,19 +1,52 @@
 use core::arch::asm;
-use core::ffi::c_long;
+use core::ffi::{c_long, c_void};
 
 /// # Safety
 ///
 /// The arguments are valid for this system call.
-pub(super) unsafe fn syscall4(number: c_long, a: usize, b: usize, c: usize, d: usize) -> isize {
+pub(super) unsafe fn syscall6(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let answer;
     // SAFETY: the kernel clobbers rax, rcx and r11 alone; the caller promised that the arguments are valid.
     unsafe {
         asm!(
             "syscall",
             inlateout("rax") number as isize => answer,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _,
             options(nostack, preserves_flags),
+        );
+    }
+    answer
+}
+
+/// clone(2) or clone3(2), whose child calls `entry` on the caller's own stack, below this frame.
+///
+/// # Safety
+///
+/// The arguments are valid for this system call, name no stack, and suspend the caller until the child has ended or
+/// executed a program, or else give the child memory of its own.
+pub(super) unsafe fn clone_into(
+    number: c_long,
+    [a, b, c]: [usize; 3],
+    entry: unsafe extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> isize {
+    let answer;
+    // SAFETY: the system call returns twice in here and once out of here; in the child what is below the stack pointer is
+    // its to use, as the caller sleeps or has another copy. The return address is pushed, hence no nostack.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") number as isize => answer,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") 0, in("r8") 0,
+            in("r12") argument, in("r13") entry,
+            clobber_abi("C"),
         );
     }
     answer

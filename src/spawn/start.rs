@@ -1,0 +1,214 @@
+//! The parent half: which kind of process is made, and what becomes of a failure in it.
+
+use super::child::Child;
+use super::config::Flags;
+use super::plan::Plan;
+use super::prepared::Prepared;
+use crate::channel::{self, Channel, Event};
+use crate::deadline::Deadline;
+use crate::error::{At, Error, Step};
+use crate::step;
+use crate::step::fork::{Grandchild, Half, fork_twice};
+use crate::sys::child_signals::Set;
+use crate::sys::clone::{Job, Made, Memory, Request, vfork, vfork_is_real};
+use crate::sys::fd::{self, Fd};
+use crate::sys::process::{self, exit, fork, is_single_threaded, reap};
+use crate::sys::progress::Progress;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::process::getpid;
+
+impl Plan<'_> {
+    /// Starts the program; returns when it has been executed.
+    pub(super) fn start(&self, prepared: &mut Prepared<'_>) -> Result<Made, Error> {
+        let made = match self.start_by_vfork(prepared)? {
+            Some(made) => made,
+            None if self.config.has(Flags::DETACHED) => self.start_by_double_fork(prepared)?,
+            None => self.start_by_fork(prepared)?,
+        };
+        prepared.hand_over();
+        Ok(made)
+    }
+
+    /// The program's signal mask, in a caller with this one.
+    pub(super) fn mask(&self, callers: Set) -> Set {
+        match self.config.blocked_signals {
+            None if self.config.has(Flags::RESET_SIGNALS) => Set::EMPTY,
+            None => callers,
+            Some(signals) => {
+                let mut mask = Set::EMPTY;
+                signals.iter().for_each(|&signal| mask.add(signal));
+                mask
+            }
+        }
+    }
+
+    /// `None` where that cannot be had, and for a hook, which may call libc.
+    fn start_by_vfork(&self, prepared: &mut Prepared<'_>) -> Result<Option<Made>, Error> {
+        let wants_copy = self.config.identity.changes_ids() || self.config.has(Flags::FORCE_FORK);
+        let memories: &[Memory] = if wants_copy { &[Memory::Copied] } else { &[Memory::Shared, Memory::Copied] };
+        if self.config.hook.is_some() {
+            return Ok(None);
+        }
+        // No handler may run in the child, on this thread's stack.
+        let callers = Set::FULL.install();
+        let mut made = Ok(None);
+        if vfork_is_real() {
+            for &memory in memories {
+                made = self.vfork(memory, prepared, self.mask(callers));
+                if !matches!(made, Ok(None)) {
+                    break;
+                }
+            }
+        }
+        callers.install();
+        made
+    }
+
+    fn vfork(&self, memory: Memory, prepared: &mut Prepared<'_>, mask: Set) -> Result<Option<Made>, Error> {
+        let channel = if memory == Memory::Copied { Some(prepared.channel()?) } else { None };
+        let (reader, writer) = match &channel {
+            Some(channel) => (Some(channel.reader.lend()), Some(channel.writer.lend())),
+            None => (None, None),
+        };
+        let detached = self.config.has(Flags::DETACHED);
+        let request = Request {
+            memory,
+            pidfd: detached || self.config.has(Flags::PIDFD),
+            share_fds: false,
+            exit_signal: if self.config.has(Flags::NO_REAP) { libc::SIGCHLD } else { 0 },
+        };
+        let child = Child::new(self, prepared, mask, writer);
+        let mut launch = Launch { request, child, reader, outcome: Err(Error::new(Step::Fork, Errno::SRCH)) };
+        let made = if detached { launch.through_intermediate() } else { launch.go() };
+        match made {
+            Err(Error { step: Step::Fork, errno, .. }) if !is_shortage(errno) => Ok(None),
+            made => made.map(Some),
+        }
+    }
+
+    fn start_by_fork(&self, prepared: &mut Prepared<'_>) -> Result<Made, Error> {
+        let Channel { reader, writer } = prepared.channel()?;
+        let callers = Set::current();
+        // As for the double fork, which says why.
+        let blocked = is_single_threaded().then(|| Set::FULL.install());
+        let parent = getpid();
+        let forked = fork();
+        if forked == Ok(0) {
+            Set::FULL.install();
+            let mut child = Child::new(self, prepared, self.mask(callers), Some(writer.lend()));
+            child.parent = Some(parent);
+            child.run_forked();
+        }
+        blocked.map(Set::install);
+        let pid = forked.at(Step::Fork)?;
+        drop(writer);
+        let made = Made { pid, pidfd: fd::pidfd_open(pid).ok() };
+        // Ended without a record: the program has been executed, or the child was killed, as its end will tell.
+        let failure = match channel::next(reader.lend(), made.pidfd.as_ref().map(Fd::lend), Deadline::NEVER) {
+            Ok(Event::Record(record, _)) => record.error(),
+            Ok(Event::Ended | Event::TimedOut) => None,
+            Err(errno) => {
+                let _ = process::kill(pid, libc::SIGKILL);
+                Some(Error::new(Step::Channel, errno))
+            }
+        };
+        self.settle(made, failure)
+    }
+
+    fn settle(&self, made: Made, failure: Option<Error>) -> Result<Made, Error> {
+        settle(made, failure, self.config.has(Flags::NO_REAP))
+    }
+
+    fn start_by_double_fork(&self, prepared: &mut Prepared<'_>) -> Result<Made, Error> {
+        let callers = Set::current();
+        let progress = Progress::new().at(Step::Channel)?;
+        let (reader, intermediate) = match fork_twice(prepared.channel()?, &progress).map_err(of_spawn)? {
+            Half::Original { reader, intermediate } => (reader, intermediate),
+            Half::Daemon { writer, .. } => {
+                Child::new(self, prepared, self.mask(callers), Some(writer.lend())).run_forked()
+            }
+        };
+        let end = intermediate.reap(Deadline::NEVER);
+        let mut grandchild: Option<Grandchild> = None;
+        loop {
+            let pidfd = grandchild.as_ref().and_then(|grandchild| grandchild.pidfd.as_ref()).map(Fd::lend);
+            match channel::next(reader.lend(), pidfd, end.patience(Deadline::NEVER)) {
+                Ok(Event::Record(record, pidfd)) => match record.error() {
+                    None => grandchild = Some(Grandchild { pid: record.pid, pidfd }),
+                    Some(error) => {
+                        grandchild.map(|grandchild| grandchild.bury(&reader));
+                        return Err(of_spawn(error));
+                    }
+                },
+                Ok(Event::Ended | Event::TimedOut) | Err(_) => {
+                    progress.give_up();
+                    let Grandchild { pid, pidfd } = grandchild.ok_or(of_spawn(end.as_error()))?;
+                    return Ok(Made { pid, pidfd });
+                }
+            }
+        }
+    }
+}
+
+/// Nothing that another kind of fork would not meet as well.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::SRCH)
+}
+
+/// The double fork's own failures, in the words of a spawn.
+fn of_spawn(error: Error) -> Error {
+    if error.step == Step::DoubleFork { error.of(Step::Fork) } else { error }
+}
+
+/// A failed child is nobody's business but the caller's of spawn.
+fn settle(made: Made, failure: Option<Error>, leave: bool) -> Result<Made, Error> {
+    match failure {
+        None => Ok(made),
+        Some(error) if leave => Err(error.left(made.pid)),
+        Some(error) => {
+            reap(made.pid);
+            Err(error)
+        }
+    }
+}
+
+/// A child about to be made by vfork, and how its failure will be known: by the memory it shares, or by a record.
+struct Launch<'a> {
+    request: Request,
+    child: Child<'a>,
+    reader: Option<BorrowedFd<'a>>,
+    /// What the intermediate of a detached program learnt.
+    outcome: Result<Made, Error>,
+}
+
+impl Launch<'_> {
+    /// Returns when the child has executed the program or has ended, so that the record, if any, is there.
+    fn go(&mut self) -> Result<Made, Error> {
+        self.child.parent = Some(getpid());
+        let made = vfork(self.request, &mut self.child).at(Step::Fork)?;
+        let failure = match self.reader.map(channel::receive) {
+            None => self.child.failure,
+            Some(Ok(Event::Record(record, _))) => record.error(),
+            Some(_) => None,
+        };
+        settle(made, failure, self.request.exit_signal != 0)
+    }
+
+    /// An intermediate process on this one's memory and fds makes the child, which so is nobody's but init's when the
+    /// intermediate has ended, while its pidfd lands in the caller's own table.
+    fn through_intermediate(mut self) -> Result<Made, Error> {
+        let request = Request { memory: Memory::Shared, pidfd: false, share_fds: true, exit_signal: 0 };
+        let intermediate = vfork(request, &mut self).at(Step::Fork)?;
+        reap(intermediate.pid);
+        self.outcome
+    }
+}
+
+/// What the intermediate does.
+impl Job for Launch<'_> {
+    fn run(&mut self) -> ! {
+        self.outcome = step::setsid().at(Step::Setsid).and_then(|_| self.go());
+        exit(0)
+    }
+}
