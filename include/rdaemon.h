@@ -2,7 +2,8 @@
 #define RDAEMON_H
 
 /*
- * rdaemon: what a Unix daemon needs. Become one, hold a pidfile that tells the truth, drop privileges, say when ready.
+ * rdaemon: what a Unix daemon needs. Become one, hold a pidfile that tells the truth, drop privileges, say when ready,
+ * start other programs and know why they did not start.
  *
  * The smallest daemon:
  *
@@ -28,6 +29,16 @@
  *         return 1;
  *     }
  *
+ * Another program, and what it says:
+ *
+ *     char text[4096];
+ *     struct rdaemon_spawn_config config = {.argv = (const char *[]){"/bin/date", "-u", NULL}};
+ *     struct rdaemon_communication talk = {.outputs[0] = {.buffer = text, .size = sizeof text}};
+ *     struct rdaemon_exit end;
+ *     int result = rdaemon_run(RDAEMON_SIZED(&config), RDAEMON_SIZED(&talk), 1000, RDAEMON_SIZED(&end), NULL, 0);
+ *     if (result == 0 && end.returncode == 0)
+ *         printf("%.*s", (int)talk.outputs[0].len, text);
+ *
  * Link with librdaemon.a alone.
  *
  * Conventions
@@ -41,8 +52,8 @@
  *   its first version is -EINVAL, one with unknown fields that are not zero is -E2BIG; NULL with a size, an unknown flag or
  *   a non-zero reserved field is -EINVAL, and so are options that contradict each other.
  * - Outputs are named ret_, and are written on success only; ret_status is always written. A struct shorter than the
- *   library's is filled as far as it goes, the tail of a longer one is zeroed. No argument is both input and output but
- *   the handle of rdaemon_pidfile_write() and rdaemon_pidfile_close().
+ *   library's is filled as far as it goes, the tail of a longer one is zeroed. No argument is both input and output but a
+ *   handle: struct rdaemon_pidfile, struct rdaemon_child, struct rdaemon_communication.
  * - Strings and arrays are borrowed for the call. A pointer that is not NULL must point to what its type and its size or
  *   length say; a string ends with a NUL.
  * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. An fd is yours to close

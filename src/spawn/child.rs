@@ -181,7 +181,9 @@ impl<'a> Child<'a> {
     }
 
     fn drop_privileges(&mut self) -> Result<(), Errno> {
-        step::identity::change::<Thread>(&self.plan.config.identity)
+        let identity = &self.plan.config.identity;
+        let changes = identity.changes_ids() || identity.groups.is_some();
+        if changes { step::identity::change::<Thread>(identity) } else { Ok(()) }
     }
 
     fn no_new_privs(&mut self) -> Result<(), Errno> {

@@ -19,8 +19,8 @@ pub struct Communication<'a> {
     pub input: &'a [u8],
     /// Where standard output and standard error go.
     pub outputs: [Output<'a>; 2],
-    /// The last byte was a carriage return, which has become a newline.
-    pub(crate) after_cr: [bool; 2],
+    /// Kept from call to call, false at first: the last byte was a carriage return, which has become a newline.
+    pub after_cr: [bool; 2],
 }
 
 bitflags::bitflags! {

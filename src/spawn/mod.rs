@@ -204,6 +204,10 @@ pub(crate) fn run_until(
     if config.has(Flags::DETACHED) {
         return Err(Error::refused(Step::DoubleFork, Errno::INVAL));
     }
+    // Nobody would ever get their ends.
+    if config.fd_map.iter().any(|mapping| matches!(mapping.source, Stream::Pipe)) {
+        return Err(Error::refused(Step::MapFds, Errno::INVAL));
+    }
     let mut config = *config;
     config.flags |= Flags::PIDFD;
     let [out, err] = &communication.outputs;

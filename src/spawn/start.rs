@@ -43,6 +43,13 @@ impl Plan<'_> {
         }
     }
 
+    /// The child half, of a caller that has this signal mask.
+    fn child<'a>(&'a self, prepared: &'a mut Prepared<'_>, callers: Set, report: Option<BorrowedFd<'a>>) -> Child<'a> {
+        let mut child = Child::new(self, prepared, self.mask(callers), report);
+        child.parent = self.config.death_signal.map(|_| getpid());
+        child
+    }
+
     /// `None` where that cannot be had, and for a hook, which may call libc.
     fn start_by_vfork(&self, prepared: &mut Prepared<'_>) -> Result<Option<Made>, Error> {
         let wants_copy = self.config.identity.changes_ids() || self.config.has(Flags::FORCE_FORK);
@@ -55,7 +62,7 @@ impl Plan<'_> {
         let mut made = Ok(None);
         if vfork_is_real() {
             for &memory in memories {
-                made = self.vfork(memory, prepared, self.mask(callers));
+                made = self.vfork(memory, prepared, callers);
                 if !matches!(made, Ok(None)) {
                     break;
                 }
@@ -65,7 +72,7 @@ impl Plan<'_> {
         made
     }
 
-    fn vfork(&self, memory: Memory, prepared: &mut Prepared<'_>, mask: Set) -> Result<Option<Made>, Error> {
+    fn vfork(&self, memory: Memory, prepared: &mut Prepared<'_>, callers: Set) -> Result<Option<Made>, Error> {
         let channel = if memory == Memory::Copied { Some(prepared.channel()?) } else { None };
         let (reader, writer) = match &channel {
             Some(channel) => (Some(channel.reader.lend()), Some(channel.writer.lend())),
@@ -78,7 +85,7 @@ impl Plan<'_> {
             share_fds: false,
             exit_signal: if self.config.has(Flags::NO_REAP) { libc::SIGCHLD } else { 0 },
         };
-        let child = Child::new(self, prepared, mask, writer);
+        let child = self.child(prepared, callers, writer);
         let mut launch = Launch { request, child, reader, outcome: Err(Error::new(Step::Fork, Errno::SRCH)) };
         let made = if detached { launch.through_intermediate() } else { launch.go() };
         match made {
@@ -90,14 +97,12 @@ impl Plan<'_> {
     fn start_by_fork(&self, prepared: &mut Prepared<'_>) -> Result<Made, Error> {
         let Channel { reader, writer } = prepared.channel()?;
         let callers = Set::current();
+        let mut child = self.child(prepared, callers, Some(writer.lend()));
         // As for the double fork, which says why.
         let blocked = is_single_threaded().then(|| Set::FULL.install());
-        let parent = getpid();
         let forked = fork();
         if forked == Ok(0) {
             Set::FULL.install();
-            let mut child = Child::new(self, prepared, self.mask(callers), Some(writer.lend()));
-            child.parent = Some(parent);
             child.run_forked();
         }
         blocked.map(Set::install);
@@ -125,9 +130,7 @@ impl Plan<'_> {
         let progress = Progress::new().at(Step::Channel)?;
         let (reader, intermediate) = match fork_twice(prepared.channel()?, &progress).map_err(of_spawn)? {
             Half::Original { reader, intermediate } => (reader, intermediate),
-            Half::Daemon { writer, .. } => {
-                Child::new(self, prepared, self.mask(callers), Some(writer.lend())).run_forked()
-            }
+            Half::Daemon { writer, .. } => self.child(prepared, callers, Some(writer.lend())).run_forked(),
         };
         let end = intermediate.reap(Deadline::NEVER);
         let mut grandchild: Option<Grandchild> = None;
@@ -185,7 +188,6 @@ struct Launch<'a> {
 impl Launch<'_> {
     /// Returns when the child has executed the program or has ended, so that the record, if any, is there.
     fn go(&mut self) -> Result<Made, Error> {
-        self.child.parent = Some(getpid());
         let made = vfork(self.request, &mut self.child).at(Step::Fork)?;
         let failure = match self.reader.map(channel::receive) {
             None => self.child.failure,
