@@ -147,8 +147,9 @@ fn with_config(
 ) -> Result<i32, Error> {
     let c = refuse(sized_in(config, size), Step::Config)?;
     let numbers = refuse(array(c.files_preserve, c.files_preserve_len), Step::CloseFds)?;
-    let signal_map = refuse(SignalMap::new(c.signal_map, c.signal_map_len), Step::SetSignals)?;
-    let limits = refuse(Limits::new(c.limits, c.limits_len), Step::SetLimits)?;
+    let (mut signal_map, mut limits) = (SignalMap::NONE, Limits::NONE);
+    let signal_map = refuse(signal_map.take(c.signal_map, c.signal_map_len), Step::SetSignals)?;
+    let limits = refuse(limits.take(c.limits, c.limits_len), Step::SetLimits)?;
     let mut paths = [None; 3];
     let given =
         [(c.chroot_directory, Step::Chroot), (c.working_directory, Step::Chdir), (c.pidfile, Step::PidfileOpen)];
@@ -166,8 +167,8 @@ fn with_config(
         pidfile_options: refuse(c.pidfile_options.options(), Step::PidfileOpen)?,
         files_preserve: refuse(fd::borrow_all(numbers), Step::CloseFds)?,
         streams: [Stream::Default; 3],
-        signal_map: (!c.signal_map.is_null()).then(|| signal_map.items()),
-        limits: limits.items(),
+        signal_map: (!c.signal_map.is_null()).then_some(signal_map),
+        limits,
         identity: refuse(c.identity.identity(), Step::DropPrivileges)?,
         timeout: refuse(timeout(c.timeout_ms), Step::Config)?,
     };

@@ -107,27 +107,20 @@ pub(super) fn array<'a, T>(first: *const T, length: usize) -> Result<&'a [T], Er
 /// A list from C, item by item as the floor below wants it. It lives on the stack, so it has an end.
 pub(super) struct Converted<T, const MOST: usize> {
     items: [T; MOST],
-    length: usize,
 }
 
 impl<T: Copy, const MOST: usize> Converted<T, MOST> {
-    pub(super) fn convert<C>(
-        unused: T,
-        list: &[C],
-        mut item: impl FnMut(&C) -> Result<T, Errno>,
-    ) -> Result<Self, Errno> {
-        let mut converted = Converted { items: [unused; MOST], length: list.len() };
-        if list.len() > MOST {
-            return Err(Errno::INVAL);
-        }
-        for (place, from) in converted.items.iter_mut().zip(list) {
-            *place = item(from)?;
-        }
-        Ok(converted)
+    pub(super) const fn new(unused: T) -> Self {
+        Converted { items: [unused; MOST] }
     }
 
-    pub(super) fn items(&self) -> &[T] {
-        self.items.get(..self.length).unwrap_or_default()
+    /// Converts the list in place, as a copy of so many items costs stack.
+    pub(super) fn fill<C>(&mut self, list: &[C], mut item: impl FnMut(&C) -> Result<T, Errno>) -> Result<&[T], Errno> {
+        let places = self.items.get_mut(..list.len()).ok_or(Errno::INVAL)?;
+        for (place, from) in places.iter_mut().zip(list) {
+            *place = item(from)?;
+        }
+        Ok(places)
     }
 }
 

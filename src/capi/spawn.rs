@@ -4,7 +4,7 @@ use super::status::rdaemon_status;
 use super::steps::{Limits, SignalMap, rdaemon_identity, rdaemon_limit, rdaemon_signal_action, step_mode};
 use super::stream::rdaemon_stream;
 use crate::error::{Error, Step};
-use crate::spawn::{self, Config, FdMapping, Flags, Group, Hook, Strings, WorkingDirectory};
+use crate::spawn::{self, Config, FdMapping, Flags, Group, Hook, Prepared, Strings, WorkingDirectory};
 use crate::stream::Stream;
 use crate::sys::fd::{self, Fd};
 use core::ffi::{c_char, c_int, c_void};
@@ -223,14 +223,12 @@ impl rdaemon_fd_mapping {
     }
 }
 
-fn fd_map<'a>(c: &rdaemon_spawn_config) -> Result<FdMap<'a>, Error> {
-    let unused = FdMapping { child_fd: -1, source: Stream::Default, input: false, end: None };
+fn fd_map<'m, 'a>(map: &'m mut FdMap<'a>, c: &rdaemon_spawn_config) -> Result<&'m [FdMapping<'a>], Error> {
     // The converter knows errnos; the refusal that says which field it was is worth more.
     let mut refusal = None;
     let entries = refuse(array(c.fd_map, c.fd_map_len), Step::MapFds)?;
-    let converted = Converted::convert(unused, entries, |entry: &rdaemon_fd_mapping| {
-        entry.mapping().map_err(|error| refusal.insert(error).errno)
-    });
+    let converted =
+        map.fill(entries, |entry: &rdaemon_fd_mapping| entry.mapping().map_err(|error| refusal.insert(error).errno));
     converted.map_err(|errno| refusal.unwrap_or(Error::refused(Step::MapFds, errno)))
 }
 
@@ -242,9 +240,11 @@ pub(super) fn with_config<T>(
 ) -> Result<T, Error> {
     let c = refuse(sized_in(config, size), Step::Config)?;
     let arguments = refuse(Strings::at(c.argv).ok_or(Errno::INVAL), Step::Exec)?;
-    let fd_map = fd_map(&c)?;
-    let limits = refuse(Limits::new(c.limits, c.limits_len), Step::SetLimits)?;
-    let signal_map = refuse(SignalMap::new(c.signal_map, c.signal_map_len), Step::SetSignals)?;
+    let unused = FdMapping { child_fd: -1, source: Stream::Default, input: false, end: None };
+    let (mut mappings, mut limits, mut signal_map) = (Converted::new(unused), Limits::NONE, SignalMap::NONE);
+    let fd_map = fd_map(&mut mappings, &c)?;
+    let limits = refuse(limits.take(c.limits, c.limits_len), Step::SetLimits)?;
+    let signal_map = refuse(signal_map.take(c.signal_map, c.signal_map_len), Step::SetSignals)?;
     let pass_fds = refuse(array(c.pass_fds, c.pass_fds_len).and_then(fd::borrow_all), Step::MapFds)?;
     let blocked = refuse(array(c.blocked_signals, c.blocked_signals_len), Step::SignalMask)?;
     let has_mask = c.has(rdaemon_spawn_flags::RDAEMON_SPAWN_SIGNAL_MASK);
@@ -256,14 +256,14 @@ pub(super) fn with_config<T>(
         paths: Strings::at(c.paths),
         environment: Strings::at(c.envp),
         streams: [Stream::Default; 3],
-        fd_map: fd_map.items(),
+        fd_map,
         pass_fds,
         chroot_directory: refuse(optional_path(c.chroot_directory), Step::Chroot)?,
         working_directory: refuse(c.working_directory(), Step::Chdir)?,
         umask: refuse(umask.map(step_mode).transpose(), Step::Umask)?,
-        limits: limits.items(),
+        limits,
         group: refuse(c.group(), Step::Setsid)?,
-        signal_map: signal_map.items(),
+        signal_map,
         blocked_signals: has_mask.then_some(blocked),
         identity: refuse(c.identity.identity(), Step::DropPrivileges)?,
         death_signal: (c.death_signal != 0).then_some(c.death_signal),
@@ -320,18 +320,17 @@ pub unsafe extern "C" fn rdaemon_spawn(
             let needs_place = pipes || config.flags.intersects(Flags::PIDFD | Flags::DETACHED);
             let is_lost = (needs_place && !has_place) || (ret_child.is_null() != (ret_child_size == 0));
             refuse(if is_lost { Err(Errno::INVAL) } else { Ok(()) }, Step::Config)?;
-            let mut started = spawn::start(config)?;
+            let mut prepared = Prepared::EMPTY;
+            let (process, pidfd) = spawn::start(config, &mut prepared)?;
             let entries = array(c.fd_map, c.fd_map_len).unwrap_or_default();
             for (index, entry) in entries.iter().enumerate() {
-                if let Some(end) = started.take_map_end(index) {
+                if let Some(end) = prepared.take_map_end(index) {
                     out(entry.ret_fd, end.into_number());
                 }
             }
-            let pipes = started.take_pipes();
-            started.pidfd.map(Fd::into_number);
-            let pid = started.process.pid;
-            sized_out(ret_child, ret_child_size, &rdaemon_child::new(started.process, pipes));
-            Ok(pid)
+            pidfd.map(Fd::into_number);
+            sized_out(ret_child, ret_child_size, &rdaemon_child::new(process, prepared.take_pipes()));
+            Ok(process.pid)
         });
         rdaemon_status::report(pid, ret_status, ret_status_size)
     })

@@ -167,9 +167,10 @@ const _: () = assert!(RDAEMON_UNLIMITED == Limit::UNLIMITED);
 pub(super) type Limits = Converted<Limit, 32>;
 
 impl Limits {
-    pub(super) fn new(limits: *const rdaemon_limit, length: usize) -> Result<Limits, Errno> {
-        let unused = Limit { resource: 0, soft: 0, hard: 0 };
-        Converted::convert(unused, array(limits, length)?, |limit| {
+    pub(super) const NONE: Limits = Converted::new(Limit { resource: 0, soft: 0, hard: 0 });
+
+    pub(super) fn take(&mut self, limits: *const rdaemon_limit, length: usize) -> Result<&[Limit], Errno> {
+        self.fill(array(limits, length)?, |limit| {
             let &rdaemon_limit { resource, reserved, soft, hard } = limit;
             if reserved == 0 { Ok(Limit { resource, soft, hard }) } else { Err(Errno::INVAL) }
         })
@@ -185,7 +186,8 @@ impl Limits {
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_set_limits(limits: *const rdaemon_limit, limits_len: usize) -> c_int {
-    answer(|| step::set_limits(Limits::new(limits, limits_len)?.items()).map(|()| 0))
+    let mut place = Limits::NONE;
+    answer(|| step::set_limits(place.take(limits, limits_len)?).map(|()| 0))
 }
 
 /// Sets the process's file creation mask.
@@ -278,9 +280,14 @@ impl rdaemon_signal_action {
 pub(super) type SignalMap = Converted<SignalMapEntry, 128>;
 
 impl SignalMap {
-    pub(super) fn new(map: *const rdaemon_signal_action, length: usize) -> Result<SignalMap, Errno> {
-        let unused = SignalMapEntry { signal: 0, action: SignalAction::Default };
-        Converted::convert(unused, array(map, length)?, rdaemon_signal_action::entry)
+    pub(super) const NONE: SignalMap = Converted::new(SignalMapEntry { signal: 0, action: SignalAction::Default });
+
+    pub(super) fn take(
+        &mut self,
+        map: *const rdaemon_signal_action,
+        length: usize,
+    ) -> Result<&[SignalMapEntry], Errno> {
+        self.fill(array(map, length)?, rdaemon_signal_action::entry)
     }
 }
 
@@ -304,9 +311,10 @@ pub unsafe extern "C" fn rdaemon_set_signals(
     answer(|| {
         let given = Pidfile::from(sized_in(pidfile, pidfile_size)?);
         let pidfile = if pidfile.is_null() { None } else { Some(given) };
-        let map = SignalMap::new(map, map_len)?;
+        let mut place = SignalMap::NONE;
+        let map = place.take(map, map_len)?;
         // SAFETY: the C caller promises that the handlers are async-signal-safe.
-        unsafe { step::set_signals(map.items(), pidfile.as_ref()) }.map(|()| 0)
+        unsafe { step::set_signals(map, pidfile.as_ref()) }.map(|()| 0)
     })
 }
 

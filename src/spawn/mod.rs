@@ -26,6 +26,7 @@ pub use config::{Config, FdMapping, Flags, Group, Hook, PipeEnd, WorkingDirector
 pub use wait::{Exit, ExitStatus};
 
 pub(crate) use communicate::{Exchange, Pipes};
+pub(crate) use prepared::Prepared;
 pub(crate) use wait::{Process, State};
 
 use crate::deadline::Deadline;
@@ -36,7 +37,6 @@ use child::Child as ChildHalf;
 use core::mem::take;
 use core::time::Duration;
 use plan::Plan;
-use prepared::Prepared;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
@@ -62,43 +62,26 @@ pub struct Child {
 ///
 /// Async-signal-safe and thread-safe without a [`Hook`], which makes it run the handlers of pthread_atfork(3).
 pub fn spawn(config: &Config<'_>) -> Result<Child, Error> {
-    let mut started = start(config)?;
+    let mut prepared = Prepared::EMPTY;
+    let (process, pidfd) = start(config, &mut prepared)?;
     for (index, mapping) in config.fd_map.iter().enumerate() {
         if let Some(place) = mapping.end {
-            place.set(started.take_map_end(index).map(OwnedFd::from));
+            place.set(prepared.take_map_end(index).map(OwnedFd::from));
         }
     }
-    let [stdin, stdout, stderr] = started.take_pipes().map(|pipe| pipe.map(OwnedFd::from));
-    Ok(Child { process: started.process, pidfd: started.pidfd, stdin, stdout, stderr })
+    let [stdin, stdout, stderr] = prepared.take_pipes().map(|pipe| pipe.map(OwnedFd::from));
+    Ok(Child { process, pidfd, stdin, stdout, stderr })
 }
 
-/// What [`spawn`] has made.
-pub(crate) struct Started<'a> {
-    pub(crate) process: Process,
-    pub(crate) pidfd: Option<Fd>,
-    prepared: Prepared<'a>,
-}
-
-pub(crate) fn start<'a>(config: &'a Config<'a>) -> Result<Started<'a>, Error> {
+/// Starts a program; its pipes are in what was prepared for it.
+pub(crate) fn start<'a>(config: &'a Config<'a>, prepared: &mut Prepared<'a>) -> Result<(Process, Option<Fd>), Error> {
     let plan = Plan::new(config)?;
-    let mut prepared = Prepared::new(&plan)?;
-    let made = plan.start(&mut prepared)?;
+    prepared.open(&plan)?;
+    let made = plan.start(prepared)?;
     let detached = config.has(Flags::DETACHED);
     let pidfd = made.pidfd.filter(|_| detached || config.has(Flags::PIDFD));
     let state = if detached { State::Detached } else { State::Child };
-    let process = Process { pid: made.pid, pidfd: pidfd.as_ref().map_or(-1, Fd::number), state };
-    Ok(Started { process, pidfd, prepared })
-}
-
-impl Started<'_> {
-    pub(crate) fn take_pipes(&mut self) -> Pipes {
-        [0, 1, 2].map(|index| self.prepared.take_end(index))
-    }
-
-    /// The caller's end of the pipe that this entry of the map is.
-    pub(crate) fn take_map_end(&mut self, index: usize) -> Option<Fd> {
-        self.prepared.take_end(3 + index)
-    }
+    Ok((Process { pid: made.pid, pidfd: pidfd.as_ref().map_or(-1, Fd::number), state }, pidfd))
 }
 
 /// Makes this process the program: the child half of [`spawn`], for one that was forked by other means. It returns only
@@ -120,9 +103,9 @@ pub unsafe fn exec(config: &Config<'_>) -> Error {
 
 /// [`exec`], for the C floor, whose own caller has promised.
 pub(crate) fn exec_promised(config: &Config<'_>) -> Error {
-    let prepared = Plan::for_this_process(config).and_then(|plan| Ok((Prepared::new(&plan)?, plan)));
-    let (mut prepared, plan) = match prepared {
-        Ok(prepared) => prepared,
+    let mut prepared = Prepared::EMPTY;
+    let plan = match Plan::for_this_process(config).and_then(|plan| prepared.open(&plan).map(|()| plan)) {
+        Ok(plan) => plan,
         Err(error) => return error,
     };
     let callers = Set::FULL.install();
@@ -217,10 +200,10 @@ pub(crate) fn run_until(
             *stream = Stream::Pipe;
         }
     }
-    let mut started = start(&config)?;
-    let mut pipes = started.take_pipes();
-    let process = &mut started.process;
-    let full = Exchange { process, pipes: &mut pipes, communication }.run(deadline).at(Step::Communicate);
+    let mut prepared = Prepared::EMPTY;
+    let (mut process, _pidfd) = start(&config, &mut prepared)?;
+    let mut pipes = prepared.take_pipes();
+    let full = Exchange { process: &mut process, pipes: &mut pipes, communication }.run(deadline).at(Step::Communicate);
     let whole = |full: Full| if full.is_empty() { Ok(()) } else { Err(Errno::NOBUFS).at(Step::Communicate) };
     let ended = full.and_then(whole).and_then(|()| process.wait(deadline).at(Step::Wait));
     if ended.is_err() && matches!(process.state, State::Child) {

@@ -1,5 +1,6 @@
 //! What the caller opens for the child, where an error is still the caller's own.
 
+use super::communicate::Pipes;
 use super::config::WorkingDirectory;
 use super::plan::{MOST_FDS, Plan};
 use crate::channel::Channel;
@@ -12,7 +13,7 @@ use rustix::fd::{AsRawFd, RawFd};
 use rustix::io::Errno;
 
 /// What was opened for the child, and where it goes there. Dropping it undoes the opening.
-pub(super) struct Prepared<'a> {
+pub(crate) struct Prepared<'a> {
     null: Option<Fd>,
     opened: [Opened<'a>; MOST_FDS],
     pub(super) moves: [Move; MOST_FDS],
@@ -28,19 +29,20 @@ enum Opened<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    pub(super) fn new(plan: &Plan<'a>) -> Result<Prepared<'a>, Error> {
-        let mut prepared = Prepared {
-            null: None,
-            opened: [const { Opened::Nothing }; MOST_FDS],
-            moves: [Move::NONE; MOST_FDS],
-            directory: None,
-        };
-        prepared.open(plan).at(Step::OpenStreams)?;
-        prepared.keep_directory(plan).at(Step::Chdir)?;
-        Ok(prepared)
+    pub(crate) const EMPTY: Prepared<'a> = Prepared {
+        null: None,
+        opened: [const { Opened::Nothing }; MOST_FDS],
+        moves: [Move::NONE; MOST_FDS],
+        directory: None,
+    };
+
+    /// Opens it all, in place: it is large.
+    pub(super) fn open(&mut self, plan: &Plan<'a>) -> Result<(), Error> {
+        self.open_streams(plan).at(Step::OpenStreams)?;
+        self.keep_directory(plan).at(Step::Chdir)
     }
 
-    fn open(&mut self, plan: &Plan<'a>) -> Result<(), Errno> {
+    fn open_streams(&mut self, plan: &Plan<'a>) -> Result<(), Errno> {
         for ((mapping, opened), place) in plan.mappings().zip(&mut self.opened).zip(&mut self.moves) {
             let source = match mapping.source {
                 Stream::Default | Stream::SameAsStdout => continue,
@@ -80,8 +82,18 @@ impl<'a> Prepared<'a> {
         Channel::new().and_then(place).at(Step::Channel)
     }
 
+    /// The caller's ends of the streams that are pipes.
+    pub(crate) fn take_pipes(&mut self) -> Pipes {
+        [0, 1, 2].map(|index| self.take_end(index))
+    }
+
+    /// The caller's end of the pipe that this entry of the map is.
+    pub(crate) fn take_map_end(&mut self, index: usize) -> Option<Fd> {
+        self.take_end(3 + index)
+    }
+
     /// The caller's end of the pipe that the plan's mapping of this index is.
-    pub(super) fn take_end(&mut self, index: usize) -> Option<Fd> {
+    fn take_end(&mut self, index: usize) -> Option<Fd> {
         let opened = core::mem::replace(self.opened.get_mut(index)?, Opened::Nothing);
         if let Opened::Pipe { ours, .. } = opened { Some(ours) } else { None }
     }
