@@ -310,7 +310,7 @@ enum rdaemon_started_by_flags {
 /// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count although
 /// zero means something in them, and what is added.
 enum rdaemon_spawn_flags {
-    /// ret_child->pidfd becomes a pidfd of the child, on systems that have such.
+    /// ret_child->pidfd becomes a pidfd of the child; on systems without such a kqueue that polls the same.
     RDAEMON_SPAWN_PIDFD = 1,
     /// The fds that are not CLOEXEC stay open in the child.
     RDAEMON_SPAWN_KEEP_FDS = 2,

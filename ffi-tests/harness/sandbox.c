@@ -10,8 +10,10 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -44,11 +46,13 @@ void deny_syscall(long number, int error) {
     install_filter(code, sizeof code / sizeof *code);
 }
 
-static void filter_by_argument(long number, unsigned index, uint32_t value, uint32_t action) {
+static void filter_by_argument(long number, unsigned index, uint32_t bits, uint32_t value,
+                               uint32_t action) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 3),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 4),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument_offset(index)),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, bits),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, action),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
@@ -57,7 +61,11 @@ static void filter_by_argument(long number, unsigned index, uint32_t value, uint
 }
 
 void deny_syscall_arg(long number, unsigned index, uint32_t value, int error) {
-    filter_by_argument(number, index, value, SECCOMP_RET_ERRNO | (uint32_t)error);
+    filter_by_argument(number, index, ~0U, value, SECCOMP_RET_ERRNO | (uint32_t)error);
+}
+
+void deny_syscall_bits(long number, unsigned index, uint32_t bits, int error) {
+    filter_by_argument(number, index, bits, bits, SECCOMP_RET_ERRNO | (uint32_t)error);
 }
 
 static long (*answer)(const long *arguments);
@@ -91,7 +99,53 @@ void answer_syscall_arg(long number, unsigned index, uint32_t value,
 #endif
     answer = function;
     sigaction(SIGSYS, &action, NULL);
-    filter_by_argument(number, index, value, SECCOMP_RET_TRAP);
+    filter_by_argument(number, index, ~0U, value, SECCOMP_RET_TRAP);
+}
+
+/* ---- held system calls ---- */
+
+enum { HELD_MAX = 6 };
+
+int hold_syscalls(const long *numbers, unsigned count) {
+    struct sock_filter code[HELD_MAX + 3];
+    unsigned length = 0;
+    if (count > HELD_MAX)
+        FAIL("%u system calls are too many to hold", count);
+    code[length++] =
+        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    for (unsigned i = 0; i < count; i++)
+        code[length++] = (struct sock_filter)BPF_JUMP(
+            BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)numbers[i], (unsigned char)(count - i), 0);
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+    struct sock_fprog program = {.len = (unsigned short)length, .filter = code};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    int fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+                          &program);
+    if (fd < 0)
+        SKIP_PLATFORM("seccomp: %s", strerror(errno));
+    return fd;
+}
+
+struct held_call held_next(int fd) {
+    struct seccomp_notif request;
+    do
+        memset(&request, 0, sizeof request);
+    while (ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &request) != 0 &&
+           (errno == EINTR || errno == ENOENT));
+    if (request.id == 0)
+        FAIL("no system call to hold: %s", strerror(errno));
+    return (struct held_call){request.id, (pid_t)request.pid, request.data.nr};
+}
+
+bool held_release(int fd, const struct held_call *call) {
+    struct seccomp_notif_resp response = {.id = call->id,
+                                          .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+    if (ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0)
+        return true;
+    if (errno != ENOENT)
+        FAIL("the system call could not be let go: %s", strerror(errno));
+    return false;
 }
 
 /* ---- rights ---- */

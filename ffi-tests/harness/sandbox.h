@@ -5,7 +5,9 @@
 #ifndef SANDBOX_H
 #define SANDBOX_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum { TEST_UID = 12345, TEST_GID = 23456 };
 
@@ -13,10 +15,26 @@ enum { TEST_UID = 12345, TEST_GID = 23456 };
 void deny_syscall(long number, int error);
 /* The same, only when the lower half of argument `index` (from 0) equals `value`. */
 void deny_syscall_arg(long number, unsigned index, uint32_t value, int error);
+/* The same, only when all of the bits are set in that half. */
+void deny_syscall_bits(long number, unsigned index, uint32_t bits, int error);
 /* The same, but the function answers in the kernel's place, as the kernel does: negative errnos. It
  * runs as a signal handler. Only one function can be at work in a process. */
 void answer_syscall_arg(long number, unsigned index, uint32_t value,
                         long (*function)(const long *arguments));
+
+/* A system call that waits for leave to go on. */
+struct held_call {
+    uint64_t id;
+    pid_t pid; /* the thread that makes it */
+    long number;
+};
+/* From now on those of the system calls that this thread makes, or what it starts, wait for leave,
+ * which another thread must give. At most six; returns the fd for the functions below. */
+int hold_syscalls(const long *numbers, unsigned count);
+/* Waits for the next. */
+struct held_call held_next(int fd);
+/* Lets it go on; false when it has been interrupted, as by a signal, and will be made again. */
+bool held_release(int fd, const struct held_call *call);
 
 /* Root becomes an ordinary user with no groups, for good, and stays dumpable so that its /proc
  * files can be read; anybody else stays who he is. */

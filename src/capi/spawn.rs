@@ -14,7 +14,7 @@ use rustix::io::Errno;
 /// zero means something in them, and what is added.
 #[repr(C)]
 pub enum rdaemon_spawn_flags {
-    /// ret_child->pidfd becomes a pidfd of the child, on systems that have such.
+    /// ret_child->pidfd becomes a pidfd of the child; on systems without such a kqueue that polls the same.
     RDAEMON_SPAWN_PIDFD = 1,
     /// The fds that are not CLOEXEC stay open in the child.
     RDAEMON_SPAWN_KEEP_FDS = 2,

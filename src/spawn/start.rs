@@ -108,7 +108,7 @@ impl Plan<'_> {
         blocked.map(Set::install);
         let pid = forked.at(Step::Fork)?;
         drop(writer);
-        let made = Made { pid, pidfd: fd::pidfd_open(pid).ok() };
+        let made = Made { pid, pidfd: fd::watch_exit(pid).ok() };
         // Ended without a record: the program has been executed, or the child was killed, as its end will tell.
         let failure = match channel::next(reader.lend(), made.pidfd.as_ref().map(Fd::lend), Deadline::NEVER) {
             Ok(Event::Record(record, _)) => record.error(),

@@ -117,10 +117,10 @@ impl Process {
         })
     }
 
-    /// A pidfd to wait on: the child is not reaped yet, so that the number is still its own.
+    /// An fd to wait on: the child is not reaped yet, so that the number is still its own.
     pub(crate) fn pidfd(&self, opened: &mut Option<Fd>) -> Option<RawFd> {
         if self.pidfd < 0 && opened.is_none() {
-            *opened = fd::pidfd_open(self.pid).ok();
+            *opened = fd::watch_exit(self.pid).ok();
         }
         if self.pidfd < 0 { opened.as_ref().map(Fd::number) } else { Some(self.pidfd) }
     }

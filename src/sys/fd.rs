@@ -241,6 +241,28 @@ pub(crate) fn pidfd_open(_pid: c_int) -> Result<Fd, Errno> {
     Err(Errno::NOSYS)
 }
 
+/// An fd that is readable when this child has ended: a pidfd, or elsewhere a kqueue that watches for it.
+#[cfg(target_os = "linux")]
+pub(crate) use pidfd_open as watch_exit;
+
+/// An fd that is readable when this child has ended: a pidfd, or elsewhere a kqueue that watches for it. ESRCH: it has.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn watch_exit(pid: c_int) -> Result<Fd, Errno> {
+    // SAFETY: kqueue takes nothing.
+    let queue = Fd::take(super::errno::result(unsafe { libc::kqueue() })?)?;
+    rustix::io::fcntl_setfd(queue.lend(), rustix::io::FdFlags::CLOEXEC)?;
+    // SAFETY: zero is a kevent without anything.
+    let mut change: libc::kevent = unsafe { core::mem::zeroed() };
+    change.ident = pid as _;
+    change.filter = libc::EVFILT_PROC;
+    change.flags = libc::EV_ADD | libc::EV_ONESHOT;
+    change.fflags = libc::NOTE_EXIT;
+    let (changes, none) = (&raw const change, core::ptr::null_mut());
+    // SAFETY: one change is read, and no event is asked for.
+    super::errno::result(unsafe { libc::kevent(queue.number(), changes, 1, none, 0, core::ptr::null()) })?;
+    above_stdio(queue)
+}
+
 /// getdents64(2); 0 at the end.
 #[cfg(target_os = "linux")]
 pub(crate) fn getdents(directory: &Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
