@@ -755,7 +755,7 @@ int rdaemon_child_close(struct rdaemon_child *child,
 /// -ENAMETOOLONG for a name that is too long, or a path that does not fit; -EINVAL for a NULL or empty name, or NULL
 /// with a len.
 /// Async-signal-safe with a path, else not: it reads the environment. Thread-safe unless another thread changes that.
-/// Needs about 9 KiB of stack. Since 0.1.0.
+/// Needs about 5 KiB of stack. Since 0.1.0.
 int rdaemon_find_command(const char *name,
                          const char *path,
                          char *buf,
@@ -1011,7 +1011,7 @@ int rdaemon_pidfile_close(struct rdaemon_pidfile *pidfile,
 /// until it goes on.
 ///
 /// Async-signal-safe and thread-safe without a hook, if no other thread changes the environment; with one fork(2) runs
-/// the handlers of pthread_atfork(3). Needs about 12 KiB of stack. Since 0.1.0.
+/// the handlers of pthread_atfork(3). Needs about 16 KiB of stack. Since 0.1.0.
 int rdaemon_spawn(const struct rdaemon_spawn_config *config,
                   size_t config_size,
                   struct rdaemon_child *ret_child,
@@ -1026,7 +1026,7 @@ int rdaemon_spawn(const struct rdaemon_spawn_config *config,
 ///
 /// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
 /// the steps before the failed one stay done, and ids are changed in the calling thread alone.
-/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 12 KiB of stack. Since 0.1.0.
+/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 16 KiB of stack. Since 0.1.0.
 int rdaemon_exec(const struct rdaemon_spawn_config *config,
                  size_t config_size,
                  struct rdaemon_status *ret_status,

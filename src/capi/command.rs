@@ -14,7 +14,7 @@ use rustix::io::Errno;
 /// -ENAMETOOLONG for a name that is too long, or a path that does not fit; -EINVAL for a NULL or empty name, or NULL
 /// with a len.
 /// Async-signal-safe with a path, else not: it reads the environment. Thread-safe unless another thread changes that.
-/// Needs about 9 KiB of stack. Since 0.1.0.
+/// Needs about 5 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_find_command(
     name: *const c_char,

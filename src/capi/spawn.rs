@@ -303,7 +303,7 @@ pub(super) fn with_config<T>(
 /// until it goes on.
 ///
 /// Async-signal-safe and thread-safe without a hook, if no other thread changes the environment; with one fork(2) runs
-/// the handlers of pthread_atfork(3). Needs about 12 KiB of stack. Since 0.1.0.
+/// the handlers of pthread_atfork(3). Needs about 16 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_spawn(
     config: *const rdaemon_spawn_config,
@@ -343,7 +343,7 @@ pub unsafe extern "C" fn rdaemon_spawn(
 ///
 /// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
 /// the steps before the failed one stay done, and ids are changed in the calling thread alone.
-/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 12 KiB of stack. Since 0.1.0.
+/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 16 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_exec(
     config: *const rdaemon_spawn_config,
