@@ -231,7 +231,7 @@ enum rdaemon_stream_action {
     RDAEMON_STREAM_DEFAULT = 0,
     /// /dev/null.
     RDAEMON_STREAM_NULL = 1,
-    /// As it is.
+    /// As it is; of a spawned program also if it is CLOEXEC in the caller.
     RDAEMON_STREAM_INHERIT = 2,
     /// The fd. In a daemon it is closed afterwards (in a process that does not detach: in this process) unless it is in
     /// files_preserve or RDAEMON_KEEP_FDS is set; of a spawned program's parent it stays open.
@@ -307,12 +307,12 @@ enum rdaemon_started_by_flags {
     RDAEMON_STARTED_STDIN_IS_SOCKET = 256,
 };
 
-/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count although
-/// zero means something in them, and what is added.
+/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count (without the
+/// flag such a field must be zero), and what is added.
 enum rdaemon_spawn_flags {
     /// ret_child->pidfd becomes a pidfd of the child; on systems without such a kqueue that polls the same.
     RDAEMON_SPAWN_PIDFD = 1,
-    /// The fds that are not CLOEXEC stay open in the child.
+    /// The fds that are not CLOEXEC stay open in the child, those that the hook opens too.
     RDAEMON_SPAWN_KEEP_FDS = 2,
     /// working_directory_fd counts. Not with a working_directory; nor with a chroot_directory, of which it would be a
     /// way out.
@@ -337,8 +337,8 @@ enum rdaemon_spawn_flags {
     /// A child that fails is left for the caller to reap: ret_status->pid is its pid. SIGCHLD tells of its end.
     RDAEMON_SPAWN_NO_REAP = 2048,
     /// The program becomes a daemon: in a new session that it does not lead, and the child of init, or of the nearest
-    /// subreaper. ret_child has its pid and pidfd; its exit status is not to be had. Streams left at their default are
-    /// /dev/null. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
+    /// subreaper, when the call returns. ret_child has its pid and pidfd; its exit status is not to be had. Streams left
+    /// at their default are /dev/null. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
     RDAEMON_SPAWN_DETACHED = 4096,
 };
 
@@ -573,7 +573,8 @@ struct rdaemon_status {
     int32_t step;
     /// The negative errno that the call returned; 0 on success.
     int32_t error;
-    /// On success of rdaemon_daemonize() the daemon's pid. With -EEXIST at a pidfile step the pid of the process that
+    /// On success of rdaemon_daemonize() the daemon's pid, of rdaemon_spawn() the child's; that of a failed child which
+    /// RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
     /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
     int32_t pid;
     /// The signal that killed a process before it could report, where known; else 0.
@@ -1006,6 +1007,8 @@ int rdaemon_pidfile_close(struct rdaemon_pidfile *pidfile,
 /// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first error
 ///   of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
 ///
+/// Fds that trade places in the fd map need an fd to spare, and so does a child with memory of its own: -EMFILE.
+///
 /// After a failure no process, fd or created file is left. A child that is killed before it has executed the program
 /// counts as started: rdaemon_child_wait() tells the signal. One that is stopped then (SIGSTOP) keeps this call waiting
 /// until it goes on.
@@ -1025,7 +1028,8 @@ int rdaemon_spawn(const struct rdaemon_spawn_config *config,
 /// refused. ret_status may be NULL.
 ///
 /// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
-/// the steps before the failed one stay done, and ids are changed in the calling thread alone.
+/// the steps before the failed one stay done, ids are changed in the calling thread alone, and a file that was created
+/// may be left.
 /// Async-signal-safe. Not thread-safe: it changes the process. Needs about 16 KiB of stack. Since 0.1.0.
 int rdaemon_exec(const struct rdaemon_spawn_config *config,
                  size_t config_size,

@@ -10,13 +10,13 @@ use crate::sys::fd::{self, Fd};
 use core::ffi::{c_char, c_int, c_void};
 use rustix::io::Errno;
 
-/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count although
-/// zero means something in them, and what is added.
+/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count (without the
+/// flag such a field must be zero), and what is added.
 #[repr(C)]
 pub enum rdaemon_spawn_flags {
     /// ret_child->pidfd becomes a pidfd of the child; on systems without such a kqueue that polls the same.
     RDAEMON_SPAWN_PIDFD = 1,
-    /// The fds that are not CLOEXEC stay open in the child.
+    /// The fds that are not CLOEXEC stay open in the child, those that the hook opens too.
     RDAEMON_SPAWN_KEEP_FDS = 2,
     /// working_directory_fd counts. Not with a working_directory; nor with a chroot_directory, of which it would be a
     /// way out.
@@ -41,8 +41,8 @@ pub enum rdaemon_spawn_flags {
     /// A child that fails is left for the caller to reap: ret_status->pid is its pid. SIGCHLD tells of its end.
     RDAEMON_SPAWN_NO_REAP = 2048,
     /// The program becomes a daemon: in a new session that it does not lead, and the child of init, or of the nearest
-    /// subreaper. ret_child has its pid and pidfd; its exit status is not to be had. Streams left at their default are
-    /// /dev/null. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
+    /// subreaper, when the call returns. ret_child has its pid and pidfd; its exit status is not to be had. Streams left
+    /// at their default are /dev/null. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
     RDAEMON_SPAWN_DETACHED = 4096,
 }
 
@@ -298,6 +298,8 @@ pub(super) fn with_config<T>(
 /// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first error
 ///   of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
 ///
+/// Fds that trade places in the fd map need an fd to spare, and so does a child with memory of its own: -EMFILE.
+///
 /// After a failure no process, fd or created file is left. A child that is killed before it has executed the program
 /// counts as started: rdaemon_child_wait() tells the signal. One that is stopped then (SIGSTOP) keeps this call waiting
 /// until it goes on.
@@ -342,7 +344,8 @@ pub unsafe extern "C" fn rdaemon_spawn(
 /// refused. ret_status may be NULL.
 ///
 /// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
-/// the steps before the failed one stay done, and ids are changed in the calling thread alone.
+/// the steps before the failed one stay done, ids are changed in the calling thread alone, and a file that was created
+/// may be left.
 /// Async-signal-safe. Not thread-safe: it changes the process. Needs about 16 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_exec(

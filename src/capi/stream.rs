@@ -15,7 +15,7 @@ pub enum rdaemon_stream_action {
     RDAEMON_STREAM_DEFAULT = 0,
     /// /dev/null.
     RDAEMON_STREAM_NULL = 1,
-    /// As it is.
+    /// As it is; of a spawned program also if it is CLOEXEC in the caller.
     RDAEMON_STREAM_INHERIT = 2,
     /// The fd. In a daemon it is closed afterwards (in a process that does not detach: in this process) unless it is in
     /// files_preserve or RDAEMON_KEEP_FDS is set; of a spawned program's parent it stays open.

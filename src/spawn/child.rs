@@ -124,8 +124,7 @@ impl<'a> Child<'a> {
     }
 
     fn pass_fds(&self) -> Result<(), Errno> {
-        let pass = |&fd: &BorrowedFd<'_>| rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty());
-        self.plan.config.pass_fds.iter().try_for_each(pass)
+        self.plan.config.pass_fds.iter().try_for_each(|&fd| make_inheritable(fd))
     }
 
     fn start_session(&mut self) -> Result<(), Errno> {
@@ -208,16 +207,21 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// The hook may have opened some.
+    /// The hook may have opened some, and closed some.
     fn mark_fds_of_hook(&mut self) -> Result<(), Errno> {
         if self.plan.config.hook.is_none() || self.has(Flags::KEEP_FDS) {
             return Ok(());
         }
         step::fds::mark_cloexec(3)?;
-        for mapping in self.plan.mappings().filter(|mapping| mapping.child_fd > 2) {
-            rustix::io::fcntl_setfd(fd::borrow(mapping.child_fd)?, rustix::io::FdFlags::empty())?;
+        let mapped = self.plan.mappings().map(|mapping| mapping.child_fd).filter(|&fd| fd > 2);
+        let passed = fd::numbers(self.plan.config.pass_fds).iter().copied();
+        for fd in mapped.chain(passed) {
+            match make_inheritable(fd::borrow(fd)?) {
+                Ok(()) | Err(Errno::BADF) => {}
+                result => return result,
+            }
         }
-        self.pass_fds()
+        Ok(())
     }
 
     fn set_mask(&mut self) -> Result<(), Errno> {
@@ -230,6 +234,10 @@ impl<'a> Child<'a> {
         child_signals::clear_handlers();
         self.run()
     }
+}
+
+fn make_inheritable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())
 }
 
 impl Job for Child<'_> {

@@ -78,9 +78,11 @@ impl<'a> Plan<'a> {
         (0..).zip(&config.streams).map(stream).chain(config.fd_map.iter().copied())
     }
 
-    /// Whether the child gets another fd of this number than the caller's.
+    /// Whether something is said of the child's fd of this number, beyond that a stream is as it is.
     fn is_target(&self, fd: RawFd) -> bool {
-        self.mappings().any(|mapping| mapping.child_fd == fd && !mapping.is_inherited())
+        let streams = self.mappings().take(self.config.streams.len());
+        let is_map = self.config.fd_map.iter().any(|mapping| mapping.child_fd == fd);
+        is_map || streams.into_iter().any(|stream| stream.child_fd == fd && !stream.is_inherited())
     }
 
     fn check_mapping(&self, index: usize, mapping: &FdMapping<'_>) -> Result<(), Error> {
