@@ -408,14 +408,14 @@ struct rdaemon_exit {
 
 /// Where a program's standard output, or its standard error, goes: into a buffer, to a sink, or, with neither, nowhere.
 struct rdaemon_output {
-    /// The buffer. NULL: none.
+    /// The buffer. NULL: none. What it has behind len may be overwritten.
     char *buffer;
     /// How many bytes it has.
     size_t size;
     /// How many of them are in use. Set to 0, or to what you have left in the buffer, when you have taken them out.
     size_t len;
     /// Gets the bytes as they come. A negative errno ends the call with it, any other result but 0 with -ECANCELED; the
-    /// bytes that it was given count as taken. NULL: none.
+    /// bytes that it was given count as taken. It must not use the child's handle. NULL: none.
     int (*sink)(void *context, const char *bytes, size_t len);
     /// For the sink.
     void *context;
@@ -705,8 +705,8 @@ extern "C" {
 /// handle: later calls give the same.
 ///
 /// Returns 0 when it has ended; -ETIMEDOUT; -ECHILD when it has ended, but how is not to be had: another waitpid(2) got
-/// the status, or nobody did as SIGCHLD is ignored, or the program was detached; -EINVAL for NULL, or a handle that is
-/// none.
+/// the status, or nobody did as SIGCHLD is ignored, or the program was detached (a subreaper gets it with waitpid(2));
+/// -EINVAL for NULL, or a handle that is none.
 /// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
 int rdaemon_child_wait(struct rdaemon_child *child,
                        size_t child_size,
@@ -808,7 +808,7 @@ int rdaemon_communicate(struct rdaemon_child *child,
 /// Returns 0 when the program has ended, and ret_exit tells how; -ETIMEDOUT; -ENOBUFS when a buffer was too small;
 /// -ECHILD when it ended, but another waitpid(2) got its status; else as those three. ret_status tells the step, among
 /// them RDAEMON_STEP_COMMUNICATE and RDAEMON_STEP_WAIT. After a failure the program was killed and reaped, and the
-/// buffers hold what had come.
+/// buffers hold what had come; a program that may not be killed, as it runs with another user's rights, goes on.
 /// Async-signal-safe and thread-safe as those three. Needs about 32 KiB of stack. Since 0.1.0.
 int rdaemon_run(const struct rdaemon_spawn_config *config,
                 size_t config_size,

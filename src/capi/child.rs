@@ -127,8 +127,8 @@ impl From<ExitStatus> for rdaemon_exit {
 /// handle: later calls give the same.
 ///
 /// Returns 0 when it has ended; -ETIMEDOUT; -ECHILD when it has ended, but how is not to be had: another waitpid(2) got
-/// the status, or nobody did as SIGCHLD is ignored, or the program was detached; -EINVAL for NULL, or a handle that is
-/// none.
+/// the status, or nobody did as SIGCHLD is ignored, or the program was detached (a subreaper gets it with waitpid(2));
+/// -EINVAL for NULL, or a handle that is none.
 /// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_child_wait(

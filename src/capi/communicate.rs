@@ -13,14 +13,14 @@ use rustix::io::Errno;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_output {
-    /// The buffer. NULL: none.
+    /// The buffer. NULL: none. What it has behind len may be overwritten.
     pub buffer: *mut c_char,
     /// How many bytes it has.
     pub size: usize,
     /// How many of them are in use. Set to 0, or to what you have left in the buffer, when you have taken them out.
     pub len: usize,
     /// Gets the bytes as they come. A negative errno ends the call with it, any other result but 0 with -ECANCELED; the
-    /// bytes that it was given count as taken. NULL: none.
+    /// bytes that it was given count as taken. It must not use the child's handle. NULL: none.
     pub sink: Option<extern "C" fn(context: *mut c_void, bytes: *const c_char, len: usize) -> c_int>,
     /// For the sink.
     pub context: *mut c_void,
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn rdaemon_communicate(
 /// Returns 0 when the program has ended, and ret_exit tells how; -ETIMEDOUT; -ENOBUFS when a buffer was too small;
 /// -ECHILD when it ended, but another waitpid(2) got its status; else as those three. ret_status tells the step, among
 /// them RDAEMON_STEP_COMMUNICATE and RDAEMON_STEP_WAIT. After a failure the program was killed and reaped, and the
-/// buffers hold what had come.
+/// buffers hold what had come; a program that may not be killed, as it runs with another user's rights, goes on.
 /// Async-signal-safe and thread-safe as those three. Needs about 32 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_run(

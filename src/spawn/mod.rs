@@ -170,7 +170,8 @@ impl Child {
 /// Starts a program, communicates with it, and waits for its end; no limit is for ever.
 ///
 /// Streams at their default become pipes where there is input to send, or output to take. When the time is over, a buffer
-/// is full (`ENOBUFS`) or a sink fails, the program is killed and reaped, and the buffers hold what had come.
+/// is full (`ENOBUFS`) or a sink fails, the program is killed and reaped, and the buffers hold what had come. One that may
+/// not be killed, as it has another user's rights, goes on.
 pub fn run(
     config: &Config<'_>,
     communication: &mut Communication<'_>,
@@ -206,8 +207,8 @@ pub(crate) fn run_until(
     let full = Exchange { process: &mut process, pipes: &mut pipes, communication }.run(deadline).at(Step::Communicate);
     let whole = |full: Full| if full.is_empty() { Ok(()) } else { Err(Errno::NOBUFS).at(Step::Communicate) };
     let ended = full.and_then(whole).and_then(|()| process.wait(deadline).at(Step::Wait));
-    if ended.is_err() && matches!(process.state, State::Child) {
-        let _ = process.signal(libc::SIGKILL);
+    // One that may not be killed, as another user's, would not be waited for in vain, but for ever.
+    if ended.is_err() && matches!(process.signal(libc::SIGKILL), Ok(()) | Err(Errno::SRCH)) {
         let _ = process.wait(Deadline::NEVER);
     }
     ended
