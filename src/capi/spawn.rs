@@ -300,9 +300,13 @@ pub(super) fn with_config<T>(
 ///
 /// Fds that trade places in the fd map need an fd to spare, and so does a child with memory of its own: -EMFILE.
 ///
-/// After a failure no process, fd or created file is left. A child that is killed before it has executed the program
-/// counts as started: rdaemon_child_wait() tells the signal. One that is stopped then (SIGSTOP) keeps this call waiting
-/// until it goes on.
+/// After a failure no process, fd or created file is left. -ESRCH at RDAEMON_STEP_FORK: somebody killed the process that
+/// was to make a detached program.
+///
+/// A child that is killed before it has executed the program counts as started: rdaemon_child_wait() tells the signal.
+/// One that is stopped then, as by SIGSTOP, keeps this call waiting until it goes on; but for a hook's child that is the
+/// uninterruptible wait of vfork(2). The death signal comes when the calling thread ends: start programs that are to
+/// have one from a thread that lives as long as they should.
 ///
 /// Async-signal-safe and thread-safe without a hook, if no other thread changes the environment; with one fork(2) runs
 /// the handlers of pthread_atfork(3). Needs about 16 KiB of stack. Since 0.1.0.

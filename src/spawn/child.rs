@@ -171,10 +171,13 @@ impl<'a> Child<'a> {
 
     fn set_signals(&mut self) -> Result<(), Errno> {
         if self.has(Flags::RESET_SIGNALS) {
-            (1..END).for_each(|signal| child_signals::set_ignored(signal, false));
+            for signal in 1..END {
+                // Two of them have no other.
+                let _ = child_signals::set_ignored(signal, false);
+            }
         }
         for entry in self.plan.config.signal_map {
-            child_signals::set_ignored(entry.signal, matches!(entry.action, SignalAction::Ignore));
+            child_signals::set_ignored(entry.signal, matches!(entry.action, SignalAction::Ignore))?;
         }
         Ok(())
     }

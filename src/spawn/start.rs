@@ -12,9 +12,12 @@ use crate::step::fork::{Grandchild, Half, fork_twice};
 use crate::sys::child_signals::Set;
 use crate::sys::clone::{Job, Made, Memory, Request, vfork, vfork_is_real};
 use crate::sys::fd::{self, Fd};
+use crate::sys::poll::{Place, poll};
 use crate::sys::process::{self, exit, fork, is_single_threaded, reap};
 use crate::sys::progress::Progress;
-use rustix::fd::BorrowedFd;
+use core::hint::black_box;
+use core::mem::MaybeUninit;
+use rustix::fd::{BorrowedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::getpid;
 
@@ -86,7 +89,7 @@ impl Plan<'_> {
             exit_signal: if self.config.has(Flags::NO_REAP) { libc::SIGCHLD } else { 0 },
         };
         let child = self.child(prepared, callers, writer);
-        let mut launch = Launch { request, child, reader, outcome: Err(Error::new(Step::Fork, Errno::SRCH)) };
+        let mut launch = Launch { request, child, reader, pidfd: -1, outcome: None };
         let made = if detached { launch.through_intermediate() } else { launch.go() };
         match made {
             Err(Error { step: Step::Fork, errno, .. }) if !is_shortage(errno) => Ok(None),
@@ -181,36 +184,65 @@ struct Launch<'a> {
     request: Request,
     child: Child<'a>,
     reader: Option<BorrowedFd<'a>>,
+    /// The number of the child's pidfd once there is a child.
+    pidfd: RawFd,
     /// What the intermediate of a detached program learnt.
-    outcome: Result<Made, Error>,
+    outcome: Option<Result<Made, Error>>,
 }
 
 impl Launch<'_> {
     /// Returns when the child has executed the program or has ended, so that the record, if any, is there.
     fn go(&mut self) -> Result<Made, Error> {
-        let made = vfork(self.request, &mut self.child).at(Step::Fork)?;
+        let made = vfork(self.request, &mut self.child, &mut self.pidfd).at(Step::Fork)?;
         let failure = match self.reader.map(channel::receive) {
             None => self.child.failure,
             Some(Ok(Event::Record(record, _))) => record.error(),
             Some(_) => None,
         };
+        if failure.is_some() {
+            self.pidfd = -1;
+        }
         settle(made, failure, self.request.exit_signal != 0)
     }
 
     /// An intermediate process on this one's memory and fds makes the child, which so is nobody's but init's when the
     /// intermediate has ended, while its pidfd lands in the caller's own table.
-    fn through_intermediate(mut self) -> Result<Made, Error> {
+    fn through_intermediate(&mut self) -> Result<Made, Error> {
         let request = Request { memory: Memory::Shared, pidfd: false, share_fds: true, exit_signal: 0 };
-        let intermediate = vfork(request, &mut self).at(Step::Fork)?;
+        let intermediate = vfork(request, self, &mut -1).at(Step::Fork)?;
+        if self.outcome.is_none() {
+            self.bury_orphan();
+        }
         reap(intermediate.pid);
-        self.outcome
+        self.outcome.take().unwrap_or(Err(Error::new(Step::Fork, Errno::SRCH)))
+    }
+
+    /// Somebody has killed the intermediate, so that this process woke while the child may be on its stack: that ends
+    /// before anything else happens.
+    #[cold]
+    fn bury_orphan(&mut self) {
+        if let Ok(pidfd) = Fd::take(self.pidfd) {
+            let _ = process::kill_by_pidfd(pidfd.lend(), libc::SIGKILL);
+            let _ = poll(&mut [Place::readable(Some(pidfd.number()))], Deadline::NEVER);
+        }
+    }
+
+    /// What the caller's thread calls should it wake too early is so far from the child on the same stack.
+    #[inline(never)]
+    fn go_further_down(&mut self) -> Result<Made, Error> {
+        let mut between = [const { MaybeUninit::<u8>::uninit() }; 1024];
+        black_box(&mut between);
+        let made = self.go();
+        black_box(&mut between);
+        made
     }
 }
 
 /// What the intermediate does.
 impl Job for Launch<'_> {
     fn run(&mut self) -> ! {
-        self.outcome = step::setsid().at(Step::Setsid).and_then(|_| self.go());
+        let outcome = step::setsid().at(Step::Setsid).and_then(|_| self.go_further_down());
+        self.outcome = Some(outcome);
         exit(0)
     }
 }

@@ -4,6 +4,7 @@
 //! signals by which it cancels threads and changes their ids.
 
 use core::ffi::c_int;
+use rustix::io::Errno;
 
 /// A set of signals.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,7 @@ impl Set {
 
 #[cfg(target_os = "linux")]
 mod native {
-    use super::c_int;
+    use super::{Errno, c_int};
     use crate::sys::arch::syscall4;
     use crate::sys::signals::END;
     use core::ptr::null;
@@ -62,22 +63,22 @@ mod native {
         rest: [usize; 7],
     }
 
-    fn sigaction(signal: c_int, new: *const Action, old: *mut Action) {
+    fn sigaction(signal: c_int, new: *const Action, old: *mut Action) -> Result<(), Errno> {
         // SAFETY: an action is as large as any architecture's, or larger. The kernel refuses SIGKILL and SIGSTOP.
-        let _ = unsafe { syscall4(libc::SYS_rt_sigaction, signal as usize, new as usize, old as usize, SIZE) };
+        unsafe { syscall4(libc::SYS_rt_sigaction, signal as usize, new as usize, old as usize, SIZE) }.map(drop)
     }
 
-    pub(crate) fn set_ignored(signal: c_int, ignored: bool) {
+    pub(crate) fn set_ignored(signal: c_int, ignored: bool) -> Result<(), Errno> {
         let handler = if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
-        sigaction(signal, &Action { handler, rest: [0; 7] }, core::ptr::null_mut());
+        sigaction(signal, &Action { handler, rest: [0; 7] }, core::ptr::null_mut())
     }
 
     pub(crate) fn clear_handlers() {
         for signal in 1..END {
             let mut action = Action { handler: libc::SIG_DFL, rest: [0; 7] };
-            sigaction(signal, null(), &raw mut action);
-            if !matches!(action.handler, libc::SIG_DFL | libc::SIG_IGN) {
-                set_ignored(signal, false);
+            let asked = sigaction(signal, null(), &raw mut action);
+            if asked.is_ok() && !matches!(action.handler, libc::SIG_DFL | libc::SIG_IGN) {
+                let _ = set_ignored(signal, false);
             }
         }
     }
@@ -85,7 +86,7 @@ mod native {
 
 #[cfg(not(target_os = "linux"))]
 mod native {
-    use super::c_int;
+    use super::{Errno, c_int};
     use crate::sys::signals::END;
     use core::mem::MaybeUninit;
     use core::ptr::{null, null_mut};
@@ -114,12 +115,12 @@ mod native {
         }
     }
 
-    pub(crate) fn set_ignored(signal: c_int, ignored: bool) {
+    pub(crate) fn set_ignored(signal: c_int, ignored: bool) -> Result<(), Errno> {
         // SAFETY: zero is a sigaction without anything.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
         action.sa_sigaction = if ignored { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: the action is complete and runs nothing.
-        unsafe { libc::sigaction(signal, &raw const action, null_mut()) };
+        crate::sys::errno::result(unsafe { libc::sigaction(signal, &raw const action, null_mut()) }).map(drop)
     }
 
     pub(crate) fn clear_handlers() {
@@ -129,7 +130,7 @@ mod native {
             // SAFETY: libc writes one action.
             unsafe { libc::sigaction(signal, null(), &raw mut action) };
             if !matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
-                set_ignored(signal, false);
+                let _ = set_ignored(signal, false);
             }
         }
     }

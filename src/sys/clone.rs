@@ -53,6 +53,7 @@ mod native {
     use crate::sys::process::{exit, reap};
     use core::ffi::c_void;
     use core::sync::atomic::{AtomicU8, Ordering};
+    use rustix::fd::RawFd;
 
     /// struct clone_args of linux/sched.h, as its first version was.
     #[repr(C)]
@@ -84,7 +85,8 @@ mod native {
     }
 
     /// Runs the job in a new process; returns when that has executed a program or has ended. All signals must be blocked.
-    pub(crate) fn vfork<J: Job>(request: Request, job: &mut J) -> Result<Made, Errno> {
+    /// The number of the pidfd is in `slot` before the process begins, for who wakes although this did not return.
+    pub(crate) fn vfork<J: Job>(request: Request, job: &mut J, slot: &mut RawFd) -> Result<Made, Errno> {
         let mut flags = libc::CLONE_VFORK;
         if request.memory == Memory::Shared {
             flags |= libc::CLONE_VM;
@@ -93,14 +95,14 @@ mod native {
             flags |= libc::CLONE_FILES;
         }
         let with_pidfd = flags | if request.pidfd { libc::CLONE_PIDFD } else { 0 };
-        match clone3(with_pidfd, request.exit_signal, job) {
+        match clone3(with_pidfd, request.exit_signal, job, slot) {
             Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
             result => return result,
         }
-        match clone(with_pidfd | request.exit_signal, job) {
+        match clone(with_pidfd | request.exit_signal, job, slot) {
             // Before Linux 5.2.
             Err(Errno::INVAL) if request.pidfd => {
-                let made = clone(flags | request.exit_signal, job)?;
+                let made = clone(flags | request.exit_signal, job, slot)?;
                 // Not before it executed a program or ended, but it is not reaped, so the pid is still its own.
                 Ok(Made { pidfd: fd::pidfd_open(made.pid).ok(), ..made })
             }
@@ -108,13 +110,12 @@ mod native {
         }
     }
 
-    fn clone3<J: Job>(flags: c_int, exit_signal: c_int, job: &mut J) -> Result<Made, Errno> {
+    fn clone3<J: Job>(flags: c_int, exit_signal: c_int, job: &mut J, slot: &mut RawFd) -> Result<Made, Errno> {
         const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
-        let mut pidfd: c_int = -1;
         let mut call = Call { job, clear_handlers: false };
         let arguments = Arguments {
             flags: flags as u64 | CLONE_CLEAR_SIGHAND,
-            pidfd: &raw mut pidfd as u64,
+            pidfd: &raw mut *slot as u64,
             child_tid: 0,
             parent_tid: 0,
             exit_signal: exit_signal as u64,
@@ -125,20 +126,21 @@ mod native {
         let words = [&raw const arguments as usize, size_of::<Arguments>(), 0];
         // SAFETY: the arguments are clone3's, without a stack, and CLONE_VFORK suspends the caller.
         let pid = unsafe { clone_into(libc::SYS_clone3, words, enter::<J>, (&raw mut call).cast()) }?;
-        Ok(Made { pid, pidfd: own(pidfd) })
+        Ok(Made { pid, pidfd: own(slot) })
     }
 
-    fn clone<J: Job>(flags: c_int, job: &mut J) -> Result<Made, Errno> {
-        let mut pidfd: c_int = -1;
+    fn clone<J: Job>(flags: c_int, job: &mut J, slot: &mut RawFd) -> Result<Made, Errno> {
         let mut call = Call { job, clear_handlers: true };
-        let words = [flags as usize, 0, &raw mut pidfd as usize];
+        let words = [flags as usize, 0, &raw mut *slot as usize];
         // SAFETY: the arguments are clone's, without a stack, and CLONE_VFORK suspends the caller.
         let pid = unsafe { clone_into(libc::SYS_clone, words, enter::<J>, (&raw mut call).cast()) }?;
-        Ok(Made { pid, pidfd: own(pidfd) })
+        Ok(Made { pid, pidfd: own(slot) })
     }
 
-    fn own(pidfd: c_int) -> Option<Fd> {
-        Fd::take(pidfd).and_then(fd::above_stdio).ok()
+    fn own(slot: &mut RawFd) -> Option<Fd> {
+        let pidfd = Fd::take(*slot).and_then(fd::above_stdio).ok();
+        *slot = pidfd.as_ref().map_or(-1, Fd::number);
+        pidfd
     }
 
     /// Whether CLONE_VM and CLONE_VFORK do what they say: emulators make a plain fork of them. Asked once.
@@ -169,7 +171,7 @@ mod native {
     #[cold]
     fn ask() -> bool {
         let mut probe = Probe { was_here: false };
-        match clone(libc::CLONE_VM | libc::CLONE_VFORK, &mut probe) {
+        match clone(libc::CLONE_VM | libc::CLONE_VFORK, &mut probe, &mut -1) {
             Ok(made) => reap(made.pid),
             // That says nothing about the next time.
             Err(Errno::AGAIN | Errno::NOMEM) => return true,
@@ -184,8 +186,9 @@ mod native {
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod native {
     use super::{Errno, Job, Made, Request};
+    use rustix::fd::RawFd;
 
-    pub(crate) fn vfork<J: Job>(_request: Request, _job: &mut J) -> Result<Made, Errno> {
+    pub(crate) fn vfork<J: Job>(_request: Request, _job: &mut J, _slot: &mut RawFd) -> Result<Made, Errno> {
         Err(Errno::NOSYS)
     }
 
