@@ -121,10 +121,6 @@ impl Plan<'_> {
                 Some(Error::new(Step::Channel, errno))
             }
         };
-        self.settle(made, failure)
-    }
-
-    fn settle(&self, made: Made, failure: Option<Error>) -> Result<Made, Error> {
         settle(made, failure, self.config.has(Flags::NO_REAP))
     }
 
