@@ -147,7 +147,7 @@ fn with_config(
 ) -> Result<i32, Error> {
     let c = refuse(sized_in(config, size), Step::Config)?;
     let numbers = refuse(array(c.files_preserve, c.files_preserve_len), Step::CloseFds)?;
-    let (mut signal_map, mut limits) = (SignalMap::NONE, Limits::NONE);
+    let (mut signal_map, mut limits) = (SignalMap::EMPTY, Limits::EMPTY);
     let signal_map = refuse(signal_map.take(c.signal_map, c.signal_map_len), Step::SetSignals)?;
     let limits = refuse(limits.take(c.limits, c.limits_len), Step::SetLimits)?;
     let mut paths = [None; 3];

@@ -106,21 +106,20 @@ pub(super) fn array<'a, T>(first: *const T, length: usize) -> Result<&'a [T], Er
 
 /// A list from C, item by item as the floor below wants it. It lives on the stack, so it has an end.
 pub(super) struct Converted<T, const MOST: usize> {
-    items: [T; MOST],
+    items: [MaybeUninit<T>; MOST],
 }
 
 impl<T: Copy, const MOST: usize> Converted<T, MOST> {
-    pub(super) const fn new(unused: T) -> Self {
-        Converted { items: [unused; MOST] }
-    }
+    pub(super) const EMPTY: Self = Converted { items: [MaybeUninit::uninit(); MOST] };
 
     /// Converts the list in place, as a copy of so many items costs stack.
     pub(super) fn fill<C>(&mut self, list: &[C], mut item: impl FnMut(&C) -> Result<T, Errno>) -> Result<&[T], Errno> {
         let places = self.items.get_mut(..list.len()).ok_or(Errno::INVAL)?;
         for (place, from) in places.iter_mut().zip(list) {
-            *place = item(from)?;
+            place.write(item(from)?);
         }
-        Ok(places)
+        // SAFETY: the loop has written every one of these places.
+        Ok(unsafe { core::slice::from_raw_parts(places.as_ptr().cast(), places.len()) })
     }
 }
 

@@ -240,8 +240,7 @@ pub(super) fn with_config<T>(
 ) -> Result<T, Error> {
     let c = refuse(sized_in(config, size), Step::Config)?;
     let arguments = refuse(Strings::at(c.argv).ok_or(Errno::INVAL), Step::Exec)?;
-    let unused = FdMapping { child_fd: -1, source: Stream::Default, input: false, end: None };
-    let (mut mappings, mut limits, mut signal_map) = (Converted::new(unused), Limits::NONE, SignalMap::NONE);
+    let (mut mappings, mut limits, mut signal_map) = (FdMap::EMPTY, Limits::EMPTY, SignalMap::EMPTY);
     let fd_map = fd_map(&mut mappings, &c)?;
     let limits = refuse(limits.take(c.limits, c.limits_len), Step::SetLimits)?;
     let signal_map = refuse(signal_map.take(c.signal_map, c.signal_map_len), Step::SetSignals)?;

@@ -167,8 +167,6 @@ const _: () = assert!(RDAEMON_UNLIMITED == Limit::UNLIMITED);
 pub(super) type Limits = Converted<Limit, 32>;
 
 impl Limits {
-    pub(super) const NONE: Limits = Converted::new(Limit { resource: 0, soft: 0, hard: 0 });
-
     pub(super) fn take(&mut self, limits: *const rdaemon_limit, length: usize) -> Result<&[Limit], Errno> {
         self.fill(array(limits, length)?, |limit| {
             let &rdaemon_limit { resource, reserved, soft, hard } = limit;
@@ -186,7 +184,7 @@ impl Limits {
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_set_limits(limits: *const rdaemon_limit, limits_len: usize) -> c_int {
-    let mut place = Limits::NONE;
+    let mut place = Limits::EMPTY;
     answer(|| step::set_limits(place.take(limits, limits_len)?).map(|()| 0))
 }
 
@@ -280,8 +278,6 @@ impl rdaemon_signal_action {
 pub(super) type SignalMap = Converted<SignalMapEntry, 128>;
 
 impl SignalMap {
-    pub(super) const NONE: SignalMap = Converted::new(SignalMapEntry { signal: 0, action: SignalAction::Default });
-
     pub(super) fn take(
         &mut self,
         map: *const rdaemon_signal_action,
@@ -311,7 +307,7 @@ pub unsafe extern "C" fn rdaemon_set_signals(
     answer(|| {
         let given = Pidfile::from(sized_in(pidfile, pidfile_size)?);
         let pidfile = if pidfile.is_null() { None } else { Some(given) };
-        let mut place = SignalMap::NONE;
+        let mut place = SignalMap::EMPTY;
         let map = place.take(map, map_len)?;
         // SAFETY: the C caller promises that the handlers are async-signal-safe.
         unsafe { step::set_signals(map, pidfile.as_ref()) }.map(|()| 0)

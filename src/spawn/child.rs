@@ -67,9 +67,9 @@ impl<'a> Child<'a> {
         mask: Set,
         report: Option<BorrowedFd<'a>>,
     ) -> Child<'a> {
-        let Prepared { directory, moves, .. } = prepared;
+        let (moves, directory) = prepared.for_child();
         let directory = match plan.config.working_directory {
-            WorkingDirectory::Fd(fd) => Some(directory.as_ref().map_or(fd, Fd::lend)),
+            WorkingDirectory::Fd(fd) => Some(directory.map_or(fd, Fd::lend)),
             WorkingDirectory::Inherit | WorkingDirectory::Path(_) => None,
         };
         Child {

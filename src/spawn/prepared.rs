@@ -16,9 +16,11 @@ use rustix::io::Errno;
 pub(crate) struct Prepared<'a> {
     null: Option<Fd>,
     opened: [Opened<'a>; MOST_FDS],
-    pub(super) moves: [Move; MOST_FDS],
+    moves: [Move; MOST_FDS],
+    /// How many of the two arrays' places are in use.
+    count: usize,
     /// The working directory, where its own number is given to something else in the child.
-    pub(super) directory: Option<Fd>,
+    directory: Option<Fd>,
 }
 
 /// What was opened for one fd of the child.
@@ -33,6 +35,7 @@ impl<'a> Prepared<'a> {
         null: None,
         opened: [const { Opened::Nothing }; MOST_FDS],
         moves: [Move::NONE; MOST_FDS],
+        count: 0,
         directory: None,
     };
 
@@ -43,6 +46,7 @@ impl<'a> Prepared<'a> {
     }
 
     fn open_streams(&mut self, plan: &Plan<'a>) -> Result<(), Errno> {
+        self.count = plan.mappings().count();
         for ((mapping, opened), place) in plan.mappings().zip(&mut self.opened).zip(&mut self.moves) {
             let source = match mapping.source {
                 Stream::Default | Stream::SameAsStdout => continue,
@@ -57,7 +61,7 @@ impl<'a> Prepared<'a> {
             };
             *place = Move { source, target: mapping.child_fd };
         }
-        let stdout = self.moves.iter().find(|each| each.target == 1).map_or(1, |each| each.source);
+        let stdout = self.moves().iter().find(|each| each.target == 1).map_or(1, |each| each.source);
         for (mapping, place) in plan.mappings().zip(&mut self.moves) {
             if let Stream::SameAsStdout = mapping.source {
                 *place = Move { source: stdout, target: mapping.child_fd };
@@ -68,17 +72,26 @@ impl<'a> Prepared<'a> {
 
     fn keep_directory(&mut self, plan: &Plan<'_>) -> Result<(), Errno> {
         match plan.config.working_directory {
-            WorkingDirectory::Fd(fd) if self.moves.iter().any(|each| each.target == fd.as_raw_fd()) => {
-                self.directory = Some(map::duplicate_beside(fd, &self.moves)?);
+            WorkingDirectory::Fd(fd) if self.moves().iter().any(|each| each.target == fd.as_raw_fd()) => {
+                self.directory = Some(map::duplicate_beside(fd, self.moves())?);
             }
             _ => {}
         }
         Ok(())
     }
 
+    fn moves(&self) -> &[Move] {
+        self.moves.get(..self.count).unwrap_or_default()
+    }
+
+    /// What the child does with its fds, and the fd of its working directory where that had to go elsewhere.
+    pub(super) fn for_child(&mut self) -> (&mut [Move], Option<&Fd>) {
+        (self.moves.get_mut(..self.count).unwrap_or_default(), self.directory.as_ref())
+    }
+
     /// A channel whose writer's end no fd of the child takes the place of.
     pub(super) fn channel(&self) -> Result<Channel, Error> {
-        let place = |channel: Channel| Ok(Channel { writer: map::beside(channel.writer, &self.moves)?, ..channel });
+        let place = |channel: Channel| Ok(Channel { writer: map::beside(channel.writer, self.moves())?, ..channel });
         Channel::new().and_then(place).at(Step::Channel)
     }
 
@@ -100,7 +113,7 @@ impl<'a> Prepared<'a> {
 
     /// The child has its files: closing is not undoing from now on.
     pub(super) fn hand_over(&mut self) {
-        for opened in &mut self.opened {
+        for opened in self.opened.iter_mut().take(self.count) {
             if let Opened::File(_) = opened {
                 *opened = Opened::Nothing;
             }
@@ -110,7 +123,7 @@ impl<'a> Prepared<'a> {
 
 impl Drop for Prepared<'_> {
     fn drop(&mut self) {
-        for opened in &self.opened {
+        for opened in self.opened.iter().take(self.count) {
             if let Opened::File(file) = opened {
                 file.abandon();
             }
