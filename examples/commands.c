@@ -4,8 +4,8 @@
  *     cc commands.c -lrdaemon -o commands
  *     ./commands 10 seq -s ' '
  *
- * Each one gets its number, 1 to 50, as its last argument. Those that still run after ten seconds
- * get SIGTERM, and a second later SIGKILL.
+ * Each one gets its number, 1 to 50, as its last argument. Those that still run after the ten
+ * seconds get SIGTERM, and a second later SIGKILL.
  */
 #include <rdaemon.h>
 

@@ -57,7 +57,8 @@ static int exit_status_of(struct rdaemon_child *child) {
 }
 
 /* What one command writes the next one reads, and this process keeps neither end: a pipe has its
- * end of file only when all of its writers are closed. */
+ * end of file only when all of its writers are closed. The pipes are closed here by their numbers,
+ * so rdaemon_child_close() must not close them again. */
 static int run(char ***commands, int count) {
     struct rdaemon_child children[MOST_COMMANDS];
     int started = 0, input = -1, status = EXIT_SUCCESS;

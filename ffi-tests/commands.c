@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "child.h"
@@ -595,4 +596,9 @@ TEST(pipelines_of_several_threads_get_their_ends_of_file) {
         CHECK_INT(pthread_join(threads[i], NULL), 0);
     CHECK_STR(open_fds(0), "0 1 2");
     CHECK_INT(first_child_of(getpid()), 0);
+}
+
+TEST(a_filter_that_does_not_know_faccessat2_hides_no_command) {
+    deny_syscall(SYS_faccessat2, EPERM);
+    finds("sh", "/bin", "/bin/sh");
 }

@@ -296,7 +296,6 @@ TEST(explicit_streams_stay) {
                         {.action = RDAEMON_STREAM_INHERIT},
                         {.action = RDAEMON_STREAM_NULL}});
     char expected[PATH_MAX];
-    send("input");
     snprintf(expected, sizeof expected, "/dev/null\n%s\n/dev/null\n", scratch_path("out"));
     CHECK_STR(streams_of_the_program(), expected);
     CHECK_INT(talk.outputs[0].len, 0);
@@ -308,6 +307,19 @@ TEST(explicit_streams_stay) {
     runs(0);
     CHECK_STR(file_text(scratch_path("log")), "outerror");
     CHECK_INT(talk.outputs[0].len, 0);
+}
+
+TEST(input_that_would_reach_nobody_is_refused) {
+    PREPARE(THE_PROGRAM("cat"), .streams[0] = {.action = RDAEMON_STREAM_NULL});
+    send("input");
+    CHECK_REFUSED(rdaemon_run(RDAEMON_SIZED(&config), RDAEMON_SIZED(&talk), -1, NULL, 0, NULL, 0),
+                  -EINVAL);
+}
+
+TEST(a_program_that_nobody_would_reap_is_refused) {
+    PREPARE(THE_PROGRAM("cat"), .flags = RDAEMON_SPAWN_NO_REAP);
+    CHECK_REFUSED(rdaemon_run(RDAEMON_SIZED(&config), RDAEMON_SIZED(&talk), -1, NULL, 0, NULL, 0),
+                  -EINVAL);
 }
 
 TEST(pipes_that_are_asked_for_are_served) {

@@ -993,3 +993,16 @@ TEST_EACH_WAY(a_failure_at_the_end_of_all_leaves_nothing_behind) {
     config.working_directory = "/nonexistent";
     spawn_badly(&config, RDAEMON_STEP_CHDIR, -ENOENT);
 }
+
+static int change_the_environment(void *context) {
+    return putenv(context);
+}
+
+/* In the hook's copy of the process. */
+TEST(a_hook_changes_the_inherited_environment) {
+    static char entry[] = "FROM_THE_HOOK=yes";
+    CHECK_STR(OUTPUT_OF(.argv = STRINGS("/bin/sh", "-c", "echo $FROM_THE_HOOK"),
+                        .hook = change_the_environment, .hook_context = entry),
+              "yes\n");
+    CHECK(getenv("FROM_THE_HOOK") == NULL);
+}

@@ -2,6 +2,7 @@
  * not lead. */
 #include "rdaemon.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -412,4 +413,17 @@ TEST_BOTH_WAYS(fork_s_own_error_is_told_apart) {
         CHECK_INT(setrlimit(RLIMIT_NPROC, &limit), 0);
         SPAWN_BADLY(RDAEMON_STEP_FORK, -EAGAIN, DETACHED, .argv = STRINGS("/bin/true"));
     }
+}
+
+static int fail_late(void *context) {
+    poll(NULL, 0, *(int *)context);
+    return -EIO;
+}
+
+/* The wait for a process that nobody has heard of has an end, the wait for a step has none. */
+TEST(a_failure_arrives_late_too_when_the_process_between_cannot_be_reaped) {
+    int longer_than_any_patience = 1300;
+    CHECK(signal(SIGCHLD, SIG_IGN) != SIG_ERR);
+    SPAWN_BADLY(RDAEMON_STEP_HOOK, -EIO, DETACHED, .argv = STRINGS("/bin/true"), .hook = fail_late,
+                .hook_context = &longer_than_any_patience);
 }

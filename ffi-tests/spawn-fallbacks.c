@@ -3,6 +3,7 @@
  * close_range(2) are missing, /proc is hidden. What is looked at is one list of spawns, good and
  * bad ones.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -473,4 +474,15 @@ TEST(all_fds_are_closed_where_none_is_free_and_close_range_is_missing) {
         CHECK(read(output[0], fds, sizeof fds - 1) > 0);
         CHECK_STR(fds, "0 1 2");
     }
+}
+
+/* ---- pid namespaces ---- */
+
+/* The first child is the init of its namespace, so that nothing else may be made before the
+ * program. */
+TEST(the_first_child_of_a_new_pid_namespace_is_the_program) {
+    if (unshare(CLONE_NEWPID) != 0)
+        SKIP("no pid namespace: %s", strerror(errno));
+    CHECK_STR(OUTPUT_OF(.argv = STRINGS("/bin/sh", "-c", "echo $$"), .death_signal = SIGTERM),
+              "1\n");
 }

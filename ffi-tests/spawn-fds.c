@@ -1,6 +1,7 @@
 /* What fds a started program has: its streams, the fd map, the fds passed on, and nothing else. */
 #include "rdaemon.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -1103,4 +1104,15 @@ TEST(rule_2_4_random_failures_leave_nothing_behind, .time_limit_ms = 60000) {
         model.config.argv = STRINGS("/nonexistent");
         spawn_badly(&model.config, RDAEMON_STEP_EXEC, -ENOENT);
     }
+}
+
+/* The file cannot stay on a number below 3, nor go anywhere else. */
+TEST(a_file_that_finds_no_number_above_the_streams_is_not_left) {
+    const char *path = scratch_path("created");
+    struct rlimit limit = {3, 3};
+    CHECK_INT(close(0), 0);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    Config config = {.argv = STRINGS("/bin/true"), .streams[1] = file_stream(path, 0, 0)};
+    CHECK_INT(rdaemon_spawn(RDAEMON_SIZED(&config), NULL, 0, NULL, 0), -EMFILE);
+    CHECK_INT(access(path, F_OK), -1);
 }

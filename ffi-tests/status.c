@@ -1,5 +1,6 @@
 #include "rdaemon.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 
@@ -112,4 +113,14 @@ TEST(message_of_a_held_pidfile_names_the_holder) {
     char text[128];
     rdaemon_status_message(RDAEMON_SIZED(&status), text, sizeof text);
     CHECK(strstr(text, "54321"));
+}
+
+TEST(an_errno_means_what_the_step_means_by_it) {
+    struct rdaemon_status status = {.step = RDAEMON_STEP_HOOK, .error = -EEXIST, .pid = 4711};
+    char line[128];
+    rdaemon_status_message(RDAEMON_SIZED(&status), line, sizeof line);
+    CHECK_STR(line, "hook: File exists");
+    status.error = -ESRCH;
+    rdaemon_status_message(RDAEMON_SIZED(&status), line, sizeof line);
+    CHECK_STR(line, "hook: No such process");
 }

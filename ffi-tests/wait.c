@@ -588,12 +588,36 @@ TEST(a_handle_without_a_process_is_refused) {
 }
 
 /* Though its fds are those of standard input, of which none may be closed or read. */
-TEST(a_zeroed_handle_is_refused) {
+TEST(a_zeroed_handle_can_be_closed_and_nothing_else) {
     struct rdaemon_child child = {0};
-    CHECK_REFUSED(rdaemon_child_close(RDAEMON_SIZED(&child)), -EINVAL);
+    CHECK_REFUSED(rdaemon_child_close(RDAEMON_SIZED(&child)), 0);
     CHECK_REFUSED(rdaemon_child_signal(RDAEMON_SIZED(&child), 0), -EINVAL);
     CHECK_REFUSED(rdaemon_child_wait(RDAEMON_SIZED(&child), 0, NULL, 0), -EINVAL);
     CHECK_REFUSED(rdaemon_child_stop(RDAEMON_SIZED(&child), 0, 0, NULL, 0), -EINVAL);
+}
+
+/* A number that is no fd is ready for ever: not to be waited on in a loop. */
+TEST(a_pidfd_that_the_caller_has_closed_is_told) {
+    struct rdaemon_child child;
+    struct rdaemon_spawn_config config = {.flags = RDAEMON_SPAWN_PIDFD,
+                                          .argv = (const char *[]){"/bin/sleep", "100", NULL}};
+    CHECK(rdaemon_spawn(RDAEMON_SIZED(&config), RDAEMON_SIZED(&child), NULL, 0) > 0);
+    CHECK_INT(close(child.pidfd), 0);
+    CHECK_INT(rdaemon_child_wait(RDAEMON_SIZED(&child), 1000, NULL, 0), -EBADF);
+    child.pidfd = -1;
+    CHECK_INT(rdaemon_child_stop(RDAEMON_SIZED(&child), -1, -1, NULL, 0), 0);
+}
+
+TEST(a_detached_program_is_not_known_without_its_pidfd) {
+    struct rdaemon_child child;
+    struct rdaemon_spawn_config config = {.flags = RDAEMON_SPAWN_DETACHED,
+                                          .argv = (const char *[]){"/bin/sleep", "100", NULL}};
+    CHECK(rdaemon_spawn(RDAEMON_SIZED(&config), RDAEMON_SIZED(&child), NULL, 0) > 0);
+    CHECK_INT(rdaemon_child_close(RDAEMON_SIZED(&child)), 0);
+    CHECK_INT(rdaemon_child_wait(RDAEMON_SIZED(&child), 0, NULL, 0), -EBADF);
+    CHECK_INT(rdaemon_child_signal(RDAEMON_SIZED(&child), SIGKILL), -EBADF);
+    CHECK_INT(kill(child.pid, SIGKILL), 0);
+    CHECK_INT(wait_for_exit(child.pid), SIGKILL);
 }
 
 /* ---- stop ---- */

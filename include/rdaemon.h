@@ -43,23 +43,25 @@
  *
  * Conventions
  *
- * - Results. A function returns an int: >= 0 is success, a negative errno is failure. Every
- *   error is a negative errno: results, rdaemon_status.error, the argument of rdaemon_fail(). The variable errno is never
- *   changed.
- * - Structs. They are passed with their size: RDAEMON_SIZED(&x) writes both arguments. Fill them with zeros first; zero is
- *   the default of every field. NULL, 0 means all defaults. Later versions only add fields at the end, whose zero means
- *   what was done before they existed; structs that are part of another, or of an array, do not grow. An input shorter than
- *   its first version is -EINVAL, one with unknown fields that are not zero is -E2BIG; NULL with a size, an unknown flag or
- *   a non-zero reserved field is -EINVAL, and so are options that contradict each other.
+ * - Results. A function returns an int: >= 0 is success, a negative errno is failure. Every error is a negative
+ *   errno: results, rdaemon_status.error, the argument of rdaemon_fail(). The variable errno is never changed.
+ * - Structs. They are passed with their size: RDAEMON_SIZED(&x) writes both arguments. Fill them with zeros first;
+ *   zero is the default of every field. NULL, 0 means all defaults. Later versions only add fields at the end, whose
+ *   zero means what was done before they existed; structs that are part of another, or of an array, do not grow. An
+ *   input shorter than its first version is -EINVAL, one with unknown fields that are not zero is -E2BIG; an input of
+ *   NULL with a size, an unknown flag or a non-zero reserved field is -EINVAL, and so are options that contradict
+ *   each other.
  * - Outputs are named ret_, and are written on success only; ret_status is always written. A struct shorter than the
- *   library's is filled as far as it goes, the tail of a longer one is zeroed. No argument is both input and output but a
- *   handle: struct rdaemon_pidfile, struct rdaemon_child, struct rdaemon_communication.
- * - Strings and arrays are borrowed for the call. A pointer that is not NULL must point to what its type and its size or
- *   length say; a string ends with a NUL.
- * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. An fd is yours to close
- *   with close(2).
- * - The library never allocates, prints or exits the caller, and takes no mutex. Each comment tells whether a function is
- *   async-signal-safe and thread-safe.
+ *   library's is filled as far as it goes, the tail of a longer one is zeroed. No argument is both input and output
+ *   but a handle: struct rdaemon_pidfile, struct rdaemon_child, struct rdaemon_communication.
+ * - Time limits are in milliseconds of CLOCK_MONOTONIC; -1 is for ever, any other negative one -EINVAL. A signal does
+ *   not end a wait.
+ * - Strings and arrays are borrowed for the call. A pointer that is not NULL must point to what its type and its size
+ *   or length say; a string ends with a NUL.
+ * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. An fd is yours to
+ *   close with close(2).
+ * - The library never allocates, prints or exits the caller, and takes no mutex. Each comment tells whether a
+ *   function is async-signal-safe and thread-safe.
  */
 
 #include <stddef.h>
@@ -68,9 +70,6 @@
 /* A pointer to a struct, and the struct's size. */
 #define RDAEMON_SIZED(p) (p), sizeof *(p)
 
-
-/// No limit, in struct rdaemon_limit.
-#define RDAEMON_UNLIMITED UINT64_MAX
 
 /// The version of this header: the first number changes when the ABI does.
 #define RDAEMON_VERSION_MAJOR 0
@@ -84,8 +83,12 @@
 /// The version as one number, for comparisons: MAJOR * 1000000 + MINOR * 1000 + PATCH.
 #define RDAEMON_VERSION_NUMBER 1000
 
-/// The steps of the operations, in the order in which daemonize takes them. A killed daemon's status tells the step
-/// that it had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers.
+/// No limit, in struct rdaemon_limit.
+#define RDAEMON_UNLIMITED UINT64_MAX
+
+/// The steps of the operations, in the order in which daemonize takes them; a spawn takes some of them too, in the
+/// caller or in the child, and then those from RDAEMON_STEP_FORK on. A killed daemon's status tells the step that it
+/// had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers.
 /// rdaemon_step_name() gives the names, which are the tails of these in lower case.
 enum rdaemon_step {
     /// Nothing failed.
@@ -134,7 +137,7 @@ enum rdaemon_step {
     RDAEMON_STEP_READY = 21,
     /// Of a spawn: the process made for the program.
     RDAEMON_STEP_FORK = 22,
-    /// Of a spawn, in the child as all that follow: streams and fd map put into place, passed fds made inheritable.
+    /// Of a spawn, in the child as the next five: streams and fd map put into place, passed fds made inheritable.
     RDAEMON_STEP_MAP_FDS = 23,
     /// Process group joined or made.
     RDAEMON_STEP_SETPGID = 24,
@@ -226,20 +229,20 @@ enum rdaemon_pidfile_state_kind {
 
 /// What a standard stream becomes: struct rdaemon_stream.
 enum rdaemon_stream_action {
-    /// Of a daemon: /dev/null when the process detaches; else as it is, as a service manager has set it up. Of a spawned
-    /// program: as it is, but /dev/null with RDAEMON_SPAWN_DETACHED.
+    /// Of a daemon: /dev/null when the process detaches; else as it is, as a service manager has set it up. Of a
+    /// spawned program: as it is, but /dev/null with RDAEMON_SPAWN_DETACHED.
     RDAEMON_STREAM_DEFAULT = 0,
     /// /dev/null.
     RDAEMON_STREAM_NULL = 1,
     /// As it is; of a spawned program also if it is CLOEXEC in the caller.
     RDAEMON_STREAM_INHERIT = 2,
     /// The fd. In a daemon it is closed afterwards (in a process that does not detach: in this process) unless it is in
-    /// files_preserve or RDAEMON_KEEP_FDS is set; of a spawned program's parent it stays open.
+    /// files_preserve or RDAEMON_KEEP_FDS is set. The caller of a spawn keeps it open.
     RDAEMON_STREAM_FD = 3,
     /// The file at path, opened in the calling process, with its working directory and its privileges. Standard input
     /// reads it; standard output and error append to it, and create it if need be. A FIFO that nobody reads is -ENXIO.
     RDAEMON_STREAM_FILE = 4,
-    /// Standard error, and entries of an fd map: what standard output becomes.
+    /// For standard error, and for entries of an fd map above 1: what standard output becomes.
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
     /// A spawned program only: a new pipe, whose other end the caller gets.
     RDAEMON_STREAM_PIPE = 6,
@@ -307,10 +310,11 @@ enum rdaemon_started_by_flags {
     RDAEMON_STARTED_STDIN_IS_SOCKET = 256,
 };
 
-/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count (without the
-/// flag such a field must be zero), and what is added.
+/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count (without
+/// the flag such a field must be zero), and what is added.
 enum rdaemon_spawn_flags {
-    /// ret_child->pidfd becomes a pidfd of the child; on systems without such a kqueue that polls the same.
+    /// ret_child->pidfd becomes a pidfd of the child. On a system without pidfds it is a kqueue, which polls the same;
+    /// -1 if neither can be had.
     RDAEMON_SPAWN_PIDFD = 1,
     /// The fds that are not CLOEXEC stay open in the child, those that the hook opens too.
     RDAEMON_SPAWN_KEEP_FDS = 2,
@@ -334,21 +338,24 @@ enum rdaemon_spawn_flags {
     RDAEMON_SPAWN_NO_NEW_PRIVS = 512,
     /// The child is made with memory of its own, as it is anyway when ids change or a hook is given.
     RDAEMON_SPAWN_FORCE_FORK = 1024,
-    /// A child that fails is left for the caller to reap: ret_status->pid is its pid. SIGCHLD tells of its end.
+    /// A child that fails is left for the caller to reap, with exit status 127: ret_status->pid is its pid. SIGCHLD
+    /// tells of its end.
     RDAEMON_SPAWN_NO_REAP = 2048,
-    /// The program becomes a daemon: in a new session that it does not lead, and the child of init, or of the nearest
-    /// subreaper, when the call returns. ret_child has its pid and pidfd; its exit status is not to be had. Streams left
-    /// at their default are /dev/null. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
+    /// The program is detached: in a new session that it does not lead, and the child of init, or of the nearest
+    /// subreaper, when the call returns. ret_child has its pid and pidfd; its exit status is not to be had. Streams
+    /// left at their default are /dev/null; directories, umask and signals stay the caller's unless a field says
+    /// otherwise. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
     RDAEMON_SPAWN_DETACHED = 4096,
 };
 
 /// Flags of struct rdaemon_fd_mapping.
 enum rdaemon_fd_mapping_flags {
-    /// The child reads the pipe or the file. Without it the child writes, except for fd 0.
+    /// For RDAEMON_STREAM_PIPE and RDAEMON_STREAM_FILE: the child reads it. Without the flag it writes, except for fd
+    /// 0.
     RDAEMON_FD_MAPPING_INPUT = 1,
 };
 
-/// How a program ended: struct rdaemon_exit.
+/// How a program ended: struct rdaemon_exit. 0 is none of these.
 enum rdaemon_exit_kind {
     /// It exited; code is its exit status.
     RDAEMON_EXIT_EXITED = 1,
@@ -360,10 +367,12 @@ enum rdaemon_exit_kind {
 
 /// Flags of struct rdaemon_communication.
 enum rdaemon_communicate_flags {
-    /// Until the program has ended, although processes that it made may hold its pipes open; what is in the pipes by then
-    /// is taken. The end is waited for as by rdaemon_child_wait(), which then gives its answer.
+    /// Until the program has ended, although processes that it made may hold its pipes open; what is in the pipes by
+    /// then is taken. Without the flag such a process keeps the call waiting. The end is waited for as by
+    /// rdaemon_child_wait(), which then gives its answer.
     RDAEMON_COMMUNICATE_UNTIL_EXIT = 1,
-    /// "\r\n" and "\r" become "\n", also when they come in two parts.
+    /// "\r\n" and "\r" become "\n", also when they come in two parts. A buffer needs a byte more than the text, lest it
+    /// be full before the second half of a last "\r\n" comes.
     RDAEMON_COMMUNICATE_UNIVERSAL_NEWLINES = 2,
 };
 
@@ -377,92 +386,22 @@ enum rdaemon_communicate_result {
     RDAEMON_COMMUNICATE_STDERR_FULL = 2,
 };
 
-/// A started program. It is plain data; as the functions below keep in it whether the child was reaped, use one copy.
-struct rdaemon_child {
-    /// Its pid, which is another process's once it was waited for.
+/// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
+struct rdaemon_status {
+    /// The step that failed (enum rdaemon_step); RDAEMON_STEP_NONE on success.
+    int32_t step;
+    /// The negative errno that the call returned; 0 on success.
+    int32_t error;
+    /// On success of rdaemon_daemonize() the daemon's pid, of rdaemon_spawn() the child's; that of a failed child which
+    /// RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
+    /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
     int32_t pid;
-    /// A pidfd, readable for poll(2) when the program has ended; -1: none.
-    int32_t pidfd;
-    /// The caller's ends of the streams that are pipes: to write its standard input to, to read its standard output and
-    /// its standard error from; else -1.
-    int32_t fds[3];
-    /// The library's.
-    uint32_t state;
-    /// The library's.
-    int32_t wait_status;
+    /// The signal that killed a process before it could report, where known; else 0.
+    int32_t signal;
+    /// When step is RDAEMON_STEP_CONFIG: the step to which the refused value belongs (enum rdaemon_step).
+    int32_t subject;
     /// Zero.
-    uint32_t reserved[9];
-};
-
-/// How a program ended.
-struct rdaemon_exit {
-    /// enum rdaemon_exit_kind.
-    uint32_t kind;
-    /// The exit status (0 to 255) or the signal.
-    int32_t code;
-    /// The returncode of PEP 324: the exit status, or the negative signal.
-    int32_t returncode;
-    /// The number that waitpid(2) gives, for WIFEXITED() and the like.
-    int32_t wait_status;
-};
-
-/// Where a program's standard output, or its standard error, goes: into a buffer, to a sink, or, with neither, nowhere.
-struct rdaemon_output {
-    /// The buffer. NULL: none. What it has behind len may be overwritten.
-    char *buffer;
-    /// How many bytes it has.
-    size_t size;
-    /// How many of them are in use. Set to 0, or to what you have left in the buffer, when you have taken them out.
-    size_t len;
-    /// Gets the bytes as they come. A negative errno ends the call with it, any other result but 0 with -ECANCELED; the
-    /// bytes that it was given count as taken. It must not use the child's handle. NULL: none.
-    int (*sink)(void *context, const char *bytes, size_t len);
-    /// For the sink.
-    void *context;
-};
-
-/// What is said to a program, and where what it says goes; and, from call to call, how far that has come.
-struct rdaemon_communication {
-    /// enum rdaemon_communicate_flags.
-    uint32_t flags;
-    /// The library's; zero at first.
-    uint32_t state;
-    /// What is sent to standard input, which is closed then.
-    const void *input;
-    /// How many bytes.
-    size_t input_len;
-    /// How many of them were sent; zero at first.
-    size_t input_sent;
-    /// Where standard output and standard error go.
-    struct rdaemon_output outputs[2];
-};
-
-/// What a standard stream becomes. A field that its action does not use is zero.
-struct rdaemon_stream {
-    /// enum rdaemon_stream_action.
-    uint32_t action;
-    /// For RDAEMON_STREAM_FD.
-    int32_t fd;
-    /// For RDAEMON_STREAM_FILE.
-    const char *path;
-    /// For RDAEMON_STREAM_FILE: any of O_TRUNC, O_EXCL (both for output only), O_SYNC, O_DSYNC and O_NOFOLLOW, in
-    /// addition; and O_RDWR, with which an output is written from its start instead of appended to: O_RDWR | O_TRUNC is
-    /// the shell's >.
-    int32_t open_flags;
-    /// For RDAEMON_STREAM_FILE: the permission bits of a new file, whatever the umask. 0: 0640.
-    uint32_t mode;
-};
-
-/// One fd of a spawned program, besides its streams or in place of a default one.
-struct rdaemon_fd_mapping {
-    /// Its number in the child, below the child's RLIMIT_NOFILE; no two have the same.
-    int32_t child_fd;
-    /// enum rdaemon_fd_mapping_flags.
-    uint32_t flags;
-    /// What it is. RDAEMON_STREAM_INHERIT: the calling process's fd of the same number. Not RDAEMON_STREAM_DEFAULT.
-    struct rdaemon_stream source;
-    /// For RDAEMON_STREAM_PIPE: gets the caller's end of the pipe. Else NULL.
-    int32_t *ret_fd;
+    int32_t reserved[11];
 };
 
 /// A resource limit.
@@ -487,6 +426,27 @@ struct rdaemon_signal_action {
     void (*handler)(int);
 };
 
+/// An open, locked pidfile: plain data, to be copied freely, that needs no destructor. The lock is held until every
+/// copy of fd is closed, in this process and in those forked from it; when the process ends at the latest. A zeroed
+/// handle is a closed one.
+struct rdaemon_pidfile {
+    /// The file, or -1.
+    int32_t fd;
+    /// The directory it is in, for its removal after chdir(2) or chroot(2), or -1. After a chroot(2) it is a way out of
+    /// the new root; RDAEMON_PIDFILE_ONLY_EMPTY does without.
+    int32_t directory_fd;
+    /// The process that wrote its pid, or 0.
+    int32_t writer;
+    /// The library's own.
+    uint32_t flags;
+    /// The file's device.
+    uint64_t device;
+    /// The file's inode.
+    uint64_t inode;
+    /// The file's name in its directory.
+    char name[256];
+};
+
 /// Whose rights the process has. uid and gid count only when their flags are set; groups without its flag are refused.
 struct rdaemon_identity {
     /// enum rdaemon_identity_flags.
@@ -503,88 +463,6 @@ struct rdaemon_identity {
     size_t groups_len;
 };
 
-/// What is started, and how. Only argv is required. With zero everywhere else the child has the calling process's
-/// streams, environment, directories, umask, limits, ids, signal mask and ignored signals, and none of its other fds.
-/// Signals that the calling process handles have their default in the child. Strings and arrays are borrowed for the
-/// call.
-struct rdaemon_spawn_config {
-    /// enum rdaemon_spawn_flags.
-    uint32_t flags;
-    /// With RDAEMON_SPAWN_PROCESS_GROUP: the process group that the child joins; 0: a new one.
-    int32_t process_group;
-    /// The program's arguments, with a NULL behind the last; at least one, which is by custom the program's name. No
-    /// shell ever sees them.
-    const char *const *argv;
-    /// Paths of the program, with a NULL behind the last, which the child tries in this order. NULL: argv[0] alone. PATH
-    /// is never looked at: see rdaemon_find_command().
-    const char *const *paths;
-    /// The environment, strings like "NAME=value" with a NULL behind the last. NULL: the calling process's.
-    const char *const *envp;
-    /// What fds 0, 1 and 2 become, in this order.
-    struct rdaemon_stream streams[3];
-    /// Further fds of the child, put into place all at once: a source may be another one's target.
-    const struct rdaemon_fd_mapping *fd_map;
-    /// Number of entries, at most 64.
-    size_t fd_map_len;
-    /// Fds that the child has under the same numbers, in any order; none of them the child_fd of an entry of fd_map.
-    const int32_t *pass_fds;
-    /// Number of entries.
-    size_t pass_fds_len;
-    /// The working directory, inside chroot_directory if there is one. NULL: as it is; in a new root directory "/".
-    const char *working_directory;
-    /// The root directory, in which paths are looked up too. NULL: as it is. An fd of a directory outside that is passed
-    /// on is a way out.
-    const char *chroot_directory;
-    /// With RDAEMON_SPAWN_CWD_FD: the working directory.
-    int32_t working_directory_fd;
-    /// With RDAEMON_SPAWN_UMASK: the file creation mask, up to 0777.
-    uint32_t umask;
-    /// With RDAEMON_SPAWN_CONTROLLING_TERMINAL: the terminal, as the child numbers it: 0 is its standard input.
-    int32_t terminal_fd;
-    /// The signal that the child gets when the thread that made it ends, even if its process goes on; Linux only. 0:
-    /// none. The kernel forgets it when the program is set-user-id.
-    int32_t death_signal;
-    /// Resource limits, at most 32.
-    const struct rdaemon_limit *limits;
-    /// Number of entries.
-    size_t limits_len;
-    /// What signals do: RDAEMON_SIGNAL_DEFAULT or RDAEMON_SIGNAL_IGNORE; at most 128 lines.
-    const struct rdaemon_signal_action *signal_map;
-    /// Number of entries.
-    size_t signal_map_len;
-    /// With RDAEMON_SPAWN_SIGNAL_MASK: the signals that are blocked, and no other; may be none.
-    const int32_t *blocked_signals;
-    /// Number of entries.
-    size_t blocked_signals_len;
-    /// Whose rights the child has.
-    struct rdaemon_identity identity;
-    /// What the child does last, with the rights and in the directories of the program, and all signals blocked. NULL:
-    /// nothing. It runs in a copy of this process that has the calling thread only, so it may use no lock that another
-    /// thread might hold, as malloc(3)'s. Any result but 0 stops the child; its errno, positive or negative, becomes the
-    /// error, and a number that is none -ECANCELED.
-    int (*hook)(void *context);
-    /// For the hook.
-    void *hook_context;
-};
-
-/// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
-struct rdaemon_status {
-    /// The step that failed (enum rdaemon_step); RDAEMON_STEP_NONE on success.
-    int32_t step;
-    /// The negative errno that the call returned; 0 on success.
-    int32_t error;
-    /// On success of rdaemon_daemonize() the daemon's pid, of rdaemon_spawn() the child's; that of a failed child which
-    /// RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
-    /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
-    int32_t pid;
-    /// The signal that killed a process before it could report, where known; else 0.
-    int32_t signal;
-    /// When step is RDAEMON_STEP_CONFIG: the step to which the refused value belongs (enum rdaemon_step).
-    int32_t subject;
-    /// Zero.
-    int32_t reserved[11];
-};
-
 /// How a pidfile is opened, in struct rdaemon_config too, where it counts only with a pidfile. All zero: mode 0644, the
 /// owner who created it, closed by execve(2).
 struct rdaemon_pidfile_options {
@@ -598,6 +476,36 @@ struct rdaemon_pidfile_options {
     uint32_t uid;
     /// With RDAEMON_PIDFILE_OWNER: the group.
     uint32_t gid;
+};
+
+/// What rdaemon_pidfile_read() found.
+struct rdaemon_pidfile_state {
+    /// enum rdaemon_pidfile_state_kind: the truth, from the locks.
+    uint32_t state;
+    /// The running daemon, as the kernel names the holder of the process lock; 0 for none. On systems without process
+    /// locks of their own the number in the file.
+    int32_t pid;
+    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is
+    /// none, though a daemon runs.
+    int32_t written;
+    /// Zero.
+    uint32_t reserved;
+};
+
+/// What a standard stream becomes. A field that its action does not use is zero.
+struct rdaemon_stream {
+    /// enum rdaemon_stream_action.
+    uint32_t action;
+    /// For RDAEMON_STREAM_FD.
+    int32_t fd;
+    /// For RDAEMON_STREAM_FILE.
+    const char *path;
+    /// For RDAEMON_STREAM_FILE: any of O_TRUNC, O_EXCL (both for output only), O_SYNC, O_DSYNC and O_NOFOLLOW, in
+    /// addition; and O_RDWR, with which an output is written from its start instead of appended to: O_RDWR | O_TRUNC is
+    /// the shell's >.
+    int32_t open_flags;
+    /// For RDAEMON_STREAM_FILE: the permission bits of a new file, whatever the umask. 0: 0640.
+    uint32_t mode;
 };
 
 /// What kind of daemon the process becomes. All zero is the classic, safe daemon: detached, in "/", umask 0, standard
@@ -643,27 +551,6 @@ struct rdaemon_config {
     struct rdaemon_identity identity;
 };
 
-/// An open, locked pidfile: plain data, to be copied freely, that needs no destructor. The lock is held until every
-/// copy of fd is closed, in this process and in those forked from it; when the process ends at the latest. A zeroed
-/// handle is a closed one.
-struct rdaemon_pidfile {
-    /// The file, or -1.
-    int32_t fd;
-    /// The directory it is in, for its removal after chdir(2) or chroot(2), or -1. After a chroot(2) it is a way out of
-    /// the new root; RDAEMON_PIDFILE_ONLY_EMPTY does without.
-    int32_t directory_fd;
-    /// The process that wrote its pid, or 0.
-    int32_t writer;
-    /// The library's own.
-    uint32_t flags;
-    /// The file's device.
-    uint64_t device;
-    /// The file's inode.
-    uint64_t inode;
-    /// The file's name in its directory.
-    char name[256];
-};
-
 /// What the caller has afterwards. Which fields are set depends on which process it is.
 struct rdaemon_daemon {
     /// The daemon's pid, in both processes.
@@ -681,364 +568,164 @@ struct rdaemon_daemon {
     struct rdaemon_pidfile pidfile;
 };
 
-/// What rdaemon_pidfile_read() found.
-struct rdaemon_pidfile_state {
-    /// enum rdaemon_pidfile_state_kind: the truth, from the locks.
-    uint32_t state;
-    /// The running daemon, as the kernel names the holder of the process lock; 0 for none. On systems without process
-    /// locks of their own the number in the file.
+/// One fd of a spawned program, besides its streams or in place of a default one.
+struct rdaemon_fd_mapping {
+    /// Its number in the child, below the calling process's soft RLIMIT_NOFILE (else -EBADF at RDAEMON_STEP_MAP_FDS);
+    /// no two have the same.
+    int32_t child_fd;
+    /// enum rdaemon_fd_mapping_flags.
+    uint32_t flags;
+    /// What it is. RDAEMON_STREAM_INHERIT: the calling process's fd of the same number. Not RDAEMON_STREAM_DEFAULT.
+    struct rdaemon_stream source;
+    /// For RDAEMON_STREAM_PIPE: gets the caller's end of the pipe, which is yours to close. Else NULL.
+    int32_t *ret_fd;
+};
+
+/// What is started, and how. Only argv is required. With zero everywhere else the child has the calling process's
+/// streams, environment, directories, umask, limits, ids, signal mask and ignored signals, and none of its other fds.
+/// Signals that the calling process handles have their default in the child. Strings and arrays are borrowed for the
+/// call.
+struct rdaemon_spawn_config {
+    /// enum rdaemon_spawn_flags.
+    uint32_t flags;
+    /// With RDAEMON_SPAWN_PROCESS_GROUP: the process group that the child joins; 0: a new one.
+    int32_t process_group;
+    /// The program's arguments, with a NULL behind the last; at least one, which is by custom the program's name. No
+    /// shell ever sees them.
+    const char *const *argv;
+    /// Paths of the program, at least one, with a NULL behind the last, which the child tries in this order; relative
+    /// ones in its working directory. NULL: argv[0] alone. PATH is never looked at: see rdaemon_find_command().
+    const char *const *paths;
+    /// The environment, strings like "NAME=value" with a NULL behind the last; may be empty. NULL: the calling
+    /// process's.
+    const char *const *envp;
+    /// What fds 0, 1 and 2 become, in this order.
+    struct rdaemon_stream streams[3];
+    /// Further fds of the child, put into place all at once: a source may be another one's target.
+    const struct rdaemon_fd_mapping *fd_map;
+    /// Number of entries, at most 64.
+    size_t fd_map_len;
+    /// Fds that the child has under the same numbers, in any order; none of them the child_fd of an entry of fd_map,
+    /// nor a stream that becomes something else.
+    const int32_t *pass_fds;
+    /// Number of entries.
+    size_t pass_fds_len;
+    /// The working directory, inside chroot_directory if there is one. NULL: as it is; in a new root directory "/".
+    const char *working_directory;
+    /// The root directory, in which paths are looked up too. NULL: as it is. An fd of a directory outside that is
+    /// passed on is a way out.
+    const char *chroot_directory;
+    /// With RDAEMON_SPAWN_CWD_FD: the working directory.
+    int32_t working_directory_fd;
+    /// With RDAEMON_SPAWN_UMASK: the file creation mask, up to 0777.
+    uint32_t umask;
+    /// With RDAEMON_SPAWN_CONTROLLING_TERMINAL: the terminal, as the child numbers it: 0 is its standard input.
+    int32_t terminal_fd;
+    /// The signal that the child gets when the thread that made it ends, even if its process goes on; Linux only. 0:
+    /// none. The kernel forgets it when the program is set-user-id, or has other effective ids than real ones.
+    int32_t death_signal;
+    /// Resource limits, at most 32.
+    const struct rdaemon_limit *limits;
+    /// Number of entries.
+    size_t limits_len;
+    /// What signals do: RDAEMON_SIGNAL_DEFAULT or RDAEMON_SIGNAL_IGNORE; at most 128 lines.
+    const struct rdaemon_signal_action *signal_map;
+    /// Number of entries.
+    size_t signal_map_len;
+    /// With RDAEMON_SPAWN_SIGNAL_MASK: the signals that are blocked, and no other; may be none.
+    const int32_t *blocked_signals;
+    /// Number of entries.
+    size_t blocked_signals_len;
+    /// Whose rights the child has.
+    struct rdaemon_identity identity;
+    /// What the child does last, with the rights and in the directories of the program, all fds of the caller still
+    /// open, and all signals blocked. NULL: nothing. It runs in a copy of this process (with rdaemon_exec() in this
+    /// one) that has the calling thread only, so it may use no lock that another thread might hold, as malloc(3)'s. Any
+    /// result but 0 stops the child: 1 to 4095, of either sign, is the errno that the call fails with, any other number
+    /// is -ECANCELED. Of the fds it may close those that it opened and those that the program was to have: one of the
+    /// others tells the caller of a failure.
+    int (*hook)(void *context);
+    /// For the hook.
+    void *hook_context;
+};
+
+/// A started program. It is plain data, in which the functions below keep whether the child was reaped: use one copy,
+/// from one thread at a time, in the process that started the program. An fd that you close yourself you set to -1
+/// here. Of zeros it is a handle of nothing, which rdaemon_child_close() accepts.
+struct rdaemon_child {
+    /// Its pid. Once it was waited for, the number may be another process's.
     int32_t pid;
-    /// The number in the file's first line, which may be stale; 0 when there is no file or it is empty; -1 when it is
-    /// none, though a daemon runs.
-    int32_t written;
+    /// A pidfd, or on systems without such a kqueue; either is readable for poll(2) when the program has ended. -1:
+    /// none.
+    int32_t pidfd;
+    /// The caller's ends of the streams that are pipes: to write its standard input to, to read its standard output and
+    /// its standard error from; else -1.
+    int32_t fds[3];
+    /// The library's.
+    uint32_t state;
+    /// The library's.
+    int32_t wait_status;
     /// Zero.
-    uint32_t reserved;
+    uint32_t reserved[9];
+};
+
+/// How a program ended.
+struct rdaemon_exit {
+    /// enum rdaemon_exit_kind.
+    uint32_t kind;
+    /// The exit status (0 to 255) or the signal.
+    int32_t code;
+    /// The returncode of PEP 324: the exit status, or the negative signal.
+    int32_t returncode;
+    /// The number that waitpid(2) gives, for WIFEXITED() and the like.
+    int32_t wait_status;
+};
+
+/// Where a program's standard output, or its standard error, goes: into a buffer, to a sink, or, with neither, nowhere.
+struct rdaemon_output {
+    /// The buffer, which gets no NUL at its end. NULL: none. What it has behind len may be overwritten.
+    char *buffer;
+    /// How many bytes it has.
+    size_t size;
+    /// How many of them are in use. Set to 0, or to what you have left in the buffer, when you have taken them out.
+    size_t len;
+    /// Gets the bytes as they come. A negative errno ends the call with it, any other result but 0 with -ECANCELED; the
+    /// bytes that it was given count as taken. It must not use the child's handle. NULL: none.
+    int (*sink)(void *context, const char *bytes, size_t len);
+    /// For the sink.
+    void *context;
+};
+
+/// What is said to a program, and where what it says goes; and, from call to call, how far that has come. One of its
+/// own, of zeros at first, for each program.
+struct rdaemon_communication {
+    /// enum rdaemon_communicate_flags.
+    uint32_t flags;
+    /// The library's; zero at first.
+    uint32_t state;
+    /// What is sent to standard input, if that is a pipe, which is closed then; with no input it is closed at once.
+    const void *input;
+    /// How many bytes.
+    size_t input_len;
+    /// How many of them were sent; zero at first.
+    size_t input_sent;
+    /// Where standard output and standard error go.
+    struct rdaemon_output outputs[2];
 };
 
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
-/// Waits until the program has ended, and reaps it.
+/// Tells the version of the linked library, as RDAEMON_VERSION_NUMBER tells that of the header.
 ///
-/// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_exit may be NULL. The answer is kept in the
-/// handle: later calls give the same.
-///
-/// Returns 0 when it has ended; -ETIMEDOUT; -ECHILD when it has ended, but how is not to be had: another waitpid(2) got
-/// the status, or nobody did as SIGCHLD is ignored, or the program was detached (a subreaper gets it with waitpid(2));
-/// -EINVAL for NULL, or a handle that is none.
-/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
-int rdaemon_child_wait(struct rdaemon_child *child,
-                       size_t child_size,
-                       int timeout_ms,
-                       struct rdaemon_exit *ret_exit,
-                       size_t ret_exit_size);
-
-/// Sends the program a signal; signal 0 only asks whether it could be sent.
-///
-/// Returns 0; -ESRCH once it was waited for, whatever process has its number then; -EINVAL for NULL, a handle that is
-/// none or a signal that does not exist; or any error of kill(2).
 /// Async-signal-safe, thread-safe. Since 0.1.0.
-int rdaemon_child_signal(const struct rdaemon_child *child,
-                         size_t child_size,
-                         int signal);
+uint32_t rdaemon_version(void);
 
-/// Stops the program: SIGTERM, and SIGCONT should it be stopped; when it has not ended after term_timeout_ms, SIGKILL,
-/// and kill_timeout_ms for that to work.
+/// Tells the version of the linked library, as in "0.1.0". The string is static.
 ///
-/// The time limits are in milliseconds; -1 is for ever. A program that has ended already gets no signal. ret_exit may be
-/// NULL, and tells which signal it was.
-///
-/// Returns as rdaemon_child_wait() does, or any error of kill(2).
-/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
-int rdaemon_child_stop(struct rdaemon_child *child,
-                       size_t child_size,
-                       int term_timeout_ms,
-                       int kill_timeout_ms,
-                       struct rdaemon_exit *ret_exit,
-                       size_t ret_exit_size);
-
-/// Closes the handle's pidfd and pipes, and sets them to -1. The program is neither waited for nor ended. What is closed
-/// already is fine.
-///
-/// Returns 0, or -EINVAL for NULL or a handle that is none.
-/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
-int rdaemon_child_close(struct rdaemon_child *child,
-                        size_t child_size);
-
-/// Finds a command by its name, as execvp(3) would, in the directories that path lists with colons between.
-///
-/// path: NULL for $PATH, or "/usr/bin:/bin" where that is not set, or not to be believed, as in a set-user-id program. An
-/// empty entry is the working directory. A name with a slash is not looked for, only looked at. The path found goes to
-/// the len bytes at buf, with its NUL; on failure these are left alone.
-///
-/// Returns the path's length (> 0); -ENOENT when there is no regular file of that name which this process may execute;
-/// -ENAMETOOLONG for a name that is too long, or a path that does not fit; -EINVAL for a NULL or empty name, or NULL
-/// with a len.
-/// Async-signal-safe with a path, else not: it reads the environment. Thread-safe unless another thread changes that.
-/// Needs about 5 KiB of stack. Since 0.1.0.
-int rdaemon_find_command(const char *name,
-                         const char *path,
-                         char *buf,
-                         size_t len);
-
-/// Writes the arguments that run argv as another user, through sudo(8) and without a password: sudo, -n, -u, user, --,
-/// those of argv, and NULL.
-///
-/// ret_argv has len places, and gets pointers to the caller's strings and to static ones: argv and user must live as long
-/// as it. No shell sees the arguments. Where sudo is, rdaemon_find_command() tells.
-///
-/// Returns the number of arguments, without the NULL; -E2BIG when they do not fit, and then ret_argv may hold a part of
-/// them; -EINVAL for NULL, an empty user, or an empty argv; -ENAMETOOLONG.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
-int rdaemon_sudo_argv(const char *user,
-                      const char *const *argv,
-                      const char **ret_argv,
-                      size_t len);
-
-/// Sends the input to the program and takes its output, at once and so without a deadlock, until all its pipes are
-/// closed. A pipe that has ended is closed, and its place in child->fds set to -1.
-///
-/// The program need not take all its input: then input_sent tells how much it took, and no SIGPIPE is raised. The pipes
-/// may be blocking or not, and stay so. The end of the program itself is left to rdaemon_child_wait(), but see
-/// RDAEMON_COMMUNICATE_UNTIL_EXIT.
-///
-/// timeout_ms is in milliseconds; -1 is for ever. 0 makes one step that does not wait: for an event loop, which polls
-/// child->fds[0] to write, if it is not -1, and the two others to read (and with RDAEMON_COMMUNICATE_UNTIL_EXIT
-/// child->pidfd).
-///
-/// Returns enum rdaemon_communicate_result (>= 0): unless DONE, empty the full buffers and call again; -ETIMEDOUT: call
-/// again, nothing is lost; -EINVAL for NULL, a handle that is none, an unknown flag, an output with both a buffer and a
-/// sink, or a len or input_sent that is too large; a sink's error; or any error of ppoll(2), read(2) or write(2), after
-/// which a further call goes on too.
-/// Async-signal-safe if the sinks are; thread-safe with other handles. Needs about 18 KiB of stack. Since 0.1.0.
-int rdaemon_communicate(struct rdaemon_child *child,
-                        size_t child_size,
-                        struct rdaemon_communication *communication,
-                        size_t communication_size,
-                        int timeout_ms);
-
-/// Starts a program, communicates with it, and waits for its end: rdaemon_spawn(), rdaemon_communicate() and
-/// rdaemon_child_wait() in one.
-///
-/// Streams left at their default become pipes where there is input to send, or a buffer or a sink to take output.
-/// communication: NULL, 0 for neither. timeout_ms is in milliseconds, for all together; -1 is for ever. ret_exit and
-/// ret_status may be NULL. RDAEMON_SPAWN_DETACHED is refused, and so are pipes in fd_map.
-///
-/// Returns 0 when the program has ended, and ret_exit tells how; -ETIMEDOUT; -ENOBUFS when a buffer was too small;
-/// -ECHILD when it ended, but another waitpid(2) got its status; else as those three. ret_status tells the step, among
-/// them RDAEMON_STEP_COMMUNICATE and RDAEMON_STEP_WAIT. After a failure the program was killed and reaped, and the
-/// buffers hold what had come; a program that may not be killed, as it runs with another user's rights, goes on.
-/// Async-signal-safe and thread-safe as those three. Needs about 32 KiB of stack. Since 0.1.0.
-int rdaemon_run(const struct rdaemon_spawn_config *config,
-                size_t config_size,
-                struct rdaemon_communication *communication,
-                size_t communication_size,
-                int timeout_ms,
-                struct rdaemon_exit *ret_exit,
-                size_t ret_exit_size,
-                struct rdaemon_status *ret_status,
-                size_t ret_status_size);
-
-/// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and
-/// says nothing about what only the steps find out, such as a directory that is not there.
-///
-/// config: NULL, 0 for the defaults. ret_status may be NULL.
-///
-/// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG.
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
-int rdaemon_check(const struct rdaemon_config *config,
-                  size_t config_size,
-                  struct rdaemon_status *ret_status,
-                  size_t ret_status_size);
-
-/// Makes the process a daemon.
-///
-/// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
-/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of
-/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds;
-/// umask; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
-/// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
-///
-/// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
-/// raises a SIGCHLD in the original one.
-///
-/// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
-///
-/// Returns as fork(2) does: the daemon's pid (> 0) in the original process, once every step has succeeded in the
-/// daemon; 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
-/// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
-/// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
-///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
-/// - -EEXIST: the pidfile is held, see rdaemon_pidfile_open();
-/// - -ESRCH: the daemon was killed in the step that ret_status tells;
-/// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;
-/// - else any error of the system calls of that step.
-///
-/// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes
-/// that were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was
-/// there and was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for
-/// it. In a process that does not detach the steps before the failed one stay done.
-///
-/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
-/// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
-/// it must come before any use of a framework. Since 0.1.0.
-int rdaemon_daemonize(const struct rdaemon_config *config,
-                      size_t config_size,
-                      struct rdaemon_daemon *ret_daemon,
-                      size_t ret_daemon_size,
-                      struct rdaemon_status *ret_status,
-                      size_t ret_status_size);
-
-/// Tells the original process that the daemon's own set-up is done, and closes ready_fd, whatever it returns.
-///
-/// ready_fd is that of struct rdaemon_daemon in the daemon; with -1, as in a daemon that did not detach, the call does
-/// nothing.
-///
-/// Returns 0, -EPIPE when the original process has gone (which is no reason to end), or -EBADF for another negative fd.
-/// Async-signal-safe, thread-safe. Since 0.1.0.
-int rdaemon_ready(int ready_fd);
-
-/// Tells the original process why the daemon's own set-up failed, and closes ready_fd. Ending is left to the daemon.
-///
-/// ready_fd as for rdaemon_ready(). error is a negative errno, as in -errno, and is what rdaemon_wait_ready() returns.
-///
-/// Returns 0, -EINVAL when error is not a negative errno, -EPIPE when the original process has gone, or -EBADF for a
-/// negative fd other than -1; after -EINVAL ready_fd is still open.
-/// Async-signal-safe, thread-safe. Since 0.1.0.
-int rdaemon_fail(int ready_fd,
-                 int error);
-
-/// Waits, in the original process, until the daemon has said rdaemon_ready() or rdaemon_fail().
-///
-/// ready_fd and pidfd are those of struct rdaemon_daemon, and stay open. By its pidfd the end of a daemon is seen at
-/// once, though a worker that it forked may hold the channel; without one (-1) only when all of them have ended.
-/// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_status may be NULL.
-///
-/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without reporting, -ETIMEDOUT
-/// when the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad
-/// arguments.
-/// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has
-/// returned 0 or the daemon's error, a further call finds nothing and returns -ESRCH. A daemon that closes ready_fd, or
-/// executes another program, without a word counts as ended.
-/// Async-signal-safe, thread-safe. Since 0.1.0.
-int rdaemon_wait_ready(int ready_fd,
-                       int pidfd,
-                       int timeout_ms,
-                       struct rdaemon_status *ret_status,
-                       size_t ret_status_size);
-
-/// Tells what is known of who started this process. rdaemon_daemonize() uses the conclusions only, and these rest on
-/// evidence alone: variables that name no pid are inherited by children of children, and a socket on standard input may
-/// come from anywhere.
-///
-/// Returns enum rdaemon_started_by_flags (>= 0).
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
-int rdaemon_started_by(void);
-
-/// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
-/// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
-///
-/// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a
-/// stale pid as that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that
-/// are >= 3 and, but for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile
-/// must not open it again: see rdaemon_pidfile_write().
-///
-/// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
-/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second
-/// while processes read it; -EISDIR for a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL
-/// for another file that is not regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others
-/// create and remove it all the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or
-/// ftruncate(2).
-/// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
-/// mode and owner of the options.
-/// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
-int rdaemon_pidfile_open(const char *path,
-                         const struct rdaemon_pidfile_options *options,
-                         size_t options_size,
-                         struct rdaemon_pidfile *ret_pidfile,
-                         size_t ret_pidfile_size,
-                         struct rdaemon_status *ret_status,
-                         size_t ret_status_size);
-
-/// Takes the process lock on the pidfile and writes this process's pid into it: for the daemon, after its last fork.
-/// pidfile->writer is set.
-///
-/// The process lock is what lets rdaemon_pidfile_read() name the daemon. It ends with the process, or when the process
-/// closes any fd of the file: do not open your own pidfile a second time.
-///
-/// Returns 0; -EINVAL for NULL or a short handle, -EBADF for a closed one; -EEXIST when another process has the process
-/// lock; -EAGAIN or -EACCES when somebody has a read lock on the file, -ENOSPC or any other error of write(2), and then
-/// the file is empty, and the handle to be closed.
-/// Async-signal-safe, thread-safe. Since 0.1.0.
-int rdaemon_pidfile_write(struct rdaemon_pidfile *pidfile,
-                          size_t pidfile_size);
-
-/// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
-///
-/// Returns enum rdaemon_pidfile_state_kind (>= 0); -EBADMSG when no daemon runs and the file's first line is not a
-/// positive number; -EINVAL, -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does; or any other error of
-/// open(2).
-/// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
-/// Since 0.1.0.
-int rdaemon_pidfile_read(const char *path,
-                         struct rdaemon_pidfile_state *ret_state,
-                         size_t ret_state_size);
-
-/// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file
-/// was opened, so that chdir(2) or chroot(2) make no difference. The handle stays open, and the lock held.
-///
-/// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
-/// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,
-/// -EBADF for a closed one; or any error of unlinkat(2), as -EACCES after a loss of privileges: then the file is there,
-/// and empty.
-/// Async-signal-safe, thread-safe. Since 0.1.0.
-int rdaemon_pidfile_remove(const struct rdaemon_pidfile *pidfile,
-                           size_t pidfile_size);
-
-/// Closes the handle's two fds and sets them to -1. With the last copy of the file's fd, here or in a forked process,
-/// the lock goes. A handle that is closed already is fine.
-///
-/// Returns 0, -EINVAL for NULL or a short handle, or any error of close(2); the fds are closed all the same.
-/// Async-signal-safe, thread-safe. Since 0.1.0.
-int rdaemon_pidfile_close(struct rdaemon_pidfile *pidfile,
-                          size_t pidfile_size);
-
-/// Starts a program, and returns when the child has executed it.
-///
-/// The calling process refuses a bad configuration, and opens /dev/null, the files and the pipes. The child then marks
-/// every fd from 3 on close-on-exec; puts streams, fd map and passed fds into place; starts its session, or joins its
-/// process group, and acquires its terminal; changes its root and working directory; sets umask, limits (RLIMIT_NOFILE
-/// last) and signal dispositions; changes groups, gid and uid; sets no_new_privs and the death signal; runs the hook;
-/// restores the signal mask; and executes the first of paths that can be.
-///
-/// On Linux (x86-64 and AArch64) the child does this on the memory of the calling thread, which sleeps: nothing is
-/// copied, no handler of the caller runs in it, and a child that fails raises no SIGCHLD and cannot be taken by a
-/// waitpid(-1) elsewhere. Where ids change it has a copy of the memory, and else is the same. With a hook, and where the
-/// kernel or an emulator does not offer that, fork(2) makes the child, and a failing one may be seen by those.
-///
-/// ret_child gets the handle of the child; NULL, 0 if no pipe, pidfd or detached program is asked for. ret_status may be
-/// NULL.
-///
-/// Returns the child's pid (> 0), or a negative errno, and ret_status tells the step:
-/// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
-///   for an empty and for an over-long directory;
-/// - RDAEMON_STEP_OPEN_STREAMS, RDAEMON_STEP_CHANNEL, RDAEMON_STEP_FORK: this process could not open or make something;
-/// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first error
-///   of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
-///
-/// Fds that trade places in the fd map need an fd to spare, and so does a child with memory of its own: -EMFILE.
-///
-/// After a failure no process, fd or created file is left. -ESRCH at RDAEMON_STEP_FORK: somebody killed the process that
-/// was to make a detached program.
-///
-/// A child that is killed before it has executed the program counts as started: rdaemon_child_wait() tells the signal.
-/// One that is stopped then, as by SIGSTOP, keeps this call waiting until it goes on; but for a hook's child that is the
-/// uninterruptible wait of vfork(2). The death signal comes when the calling thread ends: start programs that are to
-/// have one from a thread that lives as long as they should.
-///
-/// Async-signal-safe and thread-safe without a hook, if no other thread changes the environment; with one fork(2) runs
-/// the handlers of pthread_atfork(3). Needs about 16 KiB of stack. Since 0.1.0.
-int rdaemon_spawn(const struct rdaemon_spawn_config *config,
-                  size_t config_size,
-                  struct rdaemon_child *ret_child,
-                  size_t ret_child_size,
-                  struct rdaemon_status *ret_status,
-                  size_t ret_status_size);
-
-/// Makes this process the program: the child half of rdaemon_spawn(), for a process that the caller has forked himself.
-///
-/// The files of streams are opened in this process. Pipes, RDAEMON_SPAWN_PIDFD, _FORCE_FORK, _NO_REAP and _DETACHED are
-/// refused. ret_status may be NULL.
-///
-/// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
-/// the steps before the failed one stay done, ids are changed in the calling thread alone, and a file that was created
-/// may be left.
-/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 16 KiB of stack. Since 0.1.0.
-int rdaemon_exec(const struct rdaemon_spawn_config *config,
-                 size_t config_size,
-                 struct rdaemon_status *ret_status,
-                 size_t ret_status_size);
+const char *rdaemon_version_string(void);
 
 /// Tells the name of a step (enum rdaemon_step), as in "drop_privileges"; "unknown" for any other number. The string is
 /// static.
@@ -1198,15 +885,358 @@ int rdaemon_drop_privileges(const struct rdaemon_identity *identity,
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_no_new_privs(void);
 
-/// Tells the version of the linked library, as RDAEMON_VERSION_NUMBER tells that of the header.
+/// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
+/// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
 ///
-/// Async-signal-safe, thread-safe. Since 0.1.0.
-uint32_t rdaemon_version(void);
+/// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a
+/// stale pid as that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that
+/// are >= 3 and, but for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile
+/// must not open it again: see rdaemon_pidfile_write().
+///
+/// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
+/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second
+/// while processes read it; -EISDIR for a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL
+/// for another file that is not regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others
+/// create and remove it all the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or
+/// ftruncate(2).
+/// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
+/// mode and owner of the options.
+/// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
+int rdaemon_pidfile_open(const char *path,
+                         const struct rdaemon_pidfile_options *options,
+                         size_t options_size,
+                         struct rdaemon_pidfile *ret_pidfile,
+                         size_t ret_pidfile_size,
+                         struct rdaemon_status *ret_status,
+                         size_t ret_status_size);
 
-/// Tells the version of the linked library, as in "0.1.0". The string is static.
+/// Takes the process lock on the pidfile and writes this process's pid into it: for the daemon, after its last fork.
+/// pidfile->writer is set.
 ///
+/// The process lock is what lets rdaemon_pidfile_read() name the daemon. It ends with the process, or when the process
+/// closes any fd of the file: do not open your own pidfile a second time.
+///
+/// Returns 0; -EINVAL for NULL or a short handle, -EBADF for a closed one; -EEXIST when another process has the process
+/// lock; -EAGAIN or -EACCES when somebody has a read lock on the file, -ENOSPC or any other error of write(2), and then
+/// the file is empty, and the handle to be closed.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
-const char *rdaemon_version_string(void);
+int rdaemon_pidfile_write(struct rdaemon_pidfile *pidfile,
+                          size_t pidfile_size);
+
+/// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
+///
+/// Returns enum rdaemon_pidfile_state_kind (>= 0); -EBADMSG when no daemon runs and the file's first line is not a
+/// positive number; -EINVAL, -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does; or any other error of
+/// open(2).
+/// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
+/// Since 0.1.0.
+int rdaemon_pidfile_read(const char *path,
+                         struct rdaemon_pidfile_state *ret_state,
+                         size_t ret_state_size);
+
+/// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file
+/// was opened, so that chdir(2) or chroot(2) make no difference. The handle stays open, and the lock held.
+///
+/// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
+/// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,
+/// -EBADF for a closed one; or any error of unlinkat(2), as -EACCES after a loss of privileges: then the file is there,
+/// and empty.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_pidfile_remove(const struct rdaemon_pidfile *pidfile,
+                           size_t pidfile_size);
+
+/// Closes the handle's two fds and sets them to -1. With the last copy of the file's fd, here or in a forked process,
+/// the lock goes. A handle that is closed already is fine.
+///
+/// Returns 0, -EINVAL for NULL or a short handle, or any error of close(2); the fds are closed all the same.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_pidfile_close(struct rdaemon_pidfile *pidfile,
+                          size_t pidfile_size);
+
+/// Tells whether rdaemon_daemonize() would refuse the configuration. It leaves nothing open and changes nothing, and
+/// says nothing about what only the steps find out, such as a directory that is not there.
+///
+/// config: NULL, 0 for the defaults. ret_status may be NULL.
+///
+/// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+int rdaemon_check(const struct rdaemon_config *config,
+                  size_t config_size,
+                  struct rdaemon_status *ret_status,
+                  size_t ret_status_size);
+
+/// Makes the process a daemon.
+///
+/// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
+/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of
+/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds;
+/// umask; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
+/// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
+///
+/// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
+/// raises a SIGCHLD in the original one.
+///
+/// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
+///
+/// Returns as fork(2) does: the daemon's pid (> 0) in the original process, once every step has succeeded in the
+/// daemon; 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
+/// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
+/// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
+///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
+/// - -EEXIST: the pidfile is held, see rdaemon_pidfile_open();
+/// - -ESRCH: the daemon was killed in the step that ret_status tells;
+/// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;
+/// - else any error of the system calls of that step.
+///
+/// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes
+/// that were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was
+/// there and was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for
+/// it. In a process that does not detach the steps before the failed one stay done.
+///
+/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
+/// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
+/// it must come before any use of a framework. Since 0.1.0.
+int rdaemon_daemonize(const struct rdaemon_config *config,
+                      size_t config_size,
+                      struct rdaemon_daemon *ret_daemon,
+                      size_t ret_daemon_size,
+                      struct rdaemon_status *ret_status,
+                      size_t ret_status_size);
+
+/// Tells the original process that the daemon's own set-up is done, and closes ready_fd, whatever it returns.
+///
+/// ready_fd is that of struct rdaemon_daemon in the daemon; with -1, as in a daemon that did not detach, the call does
+/// nothing.
+///
+/// Returns 0, -EPIPE when the original process has gone (which is no reason to end), or -EBADF for another negative fd.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_ready(int ready_fd);
+
+/// Tells the original process why the daemon's own set-up failed, and closes ready_fd. Ending is left to the daemon.
+///
+/// ready_fd as for rdaemon_ready(). error is a negative errno, as in -errno, and is what rdaemon_wait_ready() returns.
+///
+/// Returns 0, -EINVAL when error is not a negative errno, -EPIPE when the original process has gone, or -EBADF for a
+/// negative fd other than -1; after -EINVAL ready_fd is still open.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_fail(int ready_fd,
+                 int error);
+
+/// Waits, in the original process, until the daemon has said rdaemon_ready() or rdaemon_fail().
+///
+/// ready_fd and pidfd are those of struct rdaemon_daemon, and stay open. By its pidfd the end of a daemon is seen at
+/// once, though a worker that it forked may hold the channel; without one (-1) only when all of them have ended.
+/// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_status may be NULL.
+///
+/// Returns 0 when the daemon is ready, its error when it has failed, -ESRCH when it ended without reporting, -ETIMEDOUT
+/// when the time is up: then the daemon is left alone, and the call may be repeated. -EBADF and -EINVAL for bad
+/// arguments.
+/// In every failure the step is RDAEMON_STEP_READY, but for bad arguments, where that is the subject. Once it has
+/// returned 0 or the daemon's error, a further call finds nothing and returns -ESRCH. A daemon that closes ready_fd, or
+/// executes another program, without a word counts as ended.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_wait_ready(int ready_fd,
+                       int pidfd,
+                       int timeout_ms,
+                       struct rdaemon_status *ret_status,
+                       size_t ret_status_size);
+
+/// Tells what is known of who started this process. rdaemon_daemonize() uses the conclusions only, and these rest on
+/// evidence alone: variables that name no pid are inherited by children of children, and a socket on standard input may
+/// come from anywhere.
+///
+/// Returns enum rdaemon_started_by_flags (>= 0).
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+int rdaemon_started_by(void);
+
+/// Starts a program, and returns when the child has executed it.
+///
+/// The calling process refuses a bad configuration, and opens /dev/null, the files and the pipes. The child then marks
+/// every fd from 3 on close-on-exec (again after a hook, and not with RDAEMON_SPAWN_KEEP_FDS); puts streams, fd map and
+/// passed fds into place; starts its session, or joins its process group, and acquires its terminal; changes its root
+/// and working directory; sets umask, limits (RLIMIT_NOFILE last) and signal dispositions; changes groups, gid and uid;
+/// sets no_new_privs and the death signal; runs the hook; restores the signal mask; and executes the first of paths
+/// that can be.
+///
+/// On Linux (x86-64 and AArch64) the child does this on the memory of the calling thread, which sleeps: nothing is
+/// copied, no handler of the caller runs in it, and a child that fails raises no SIGCHLD and cannot be taken by a
+/// waitpid(-1) elsewhere. Where ids change, or with RDAEMON_SPAWN_FORCE_FORK, the child works on a copy of the memory;
+/// all else is the same. With a hook, and where the system or an emulator cannot do this, fork(2) makes the child: one
+/// that fails then raises SIGCHLD, a waitpid(-1) elsewhere can take it, and in a process with more threads a handler
+/// may run in it before it blocks the signals. A started program is a child like any other, whose end raises SIGCHLD.
+///
+/// ret_child gets the handle of the child. It may be NULL, 0 unless a stream is a pipe, or RDAEMON_SPAWN_PIDFD or
+/// _DETACHED is set; the program is yours to wait for either way. ret_status may be NULL.
+///
+/// Returns the child's pid (> 0), or a negative errno, and ret_status tells the step:
+/// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
+///   for an empty and for an over-long directory or file;
+/// - RDAEMON_STEP_OPEN_STREAMS, RDAEMON_STEP_CHANNEL, RDAEMON_STEP_FORK: this process could not open or make something;
+/// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first
+///   error of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
+///
+/// Each circle of fds that trade places in the fd map needs an fd to spare, and a child with memory of its own two:
+/// -EMFILE.
+///
+/// After a failure no process (but for RDAEMON_SPAWN_NO_REAP), fd or created file is left; a file that O_TRUNC has
+/// emptied stays empty. -ESRCH at RDAEMON_STEP_FORK: somebody killed the process that was to make a detached program.
+/// After unshare(2) with CLONE_NEWPID RDAEMON_SPAWN_DETACHED is of no use: the new namespace ends with that process.
+///
+/// A child that is killed before it has executed the program counts as started: rdaemon_child_wait() tells the signal,
+/// and so does waitpid(2) with __WALL. One that is stopped before that, as by SIGSTOP, keeps this call waiting until it
+/// goes on; unless fork(2) made the child, no signal but SIGKILL reaches the calling thread meanwhile. The death signal
+/// comes when the calling thread ends: start programs that are to have one from a thread that lives as long as they
+/// should.
+///
+/// Thread-safe, but with a NULL envp no other thread may change the environment. Async-signal-safe, unless fork(2)
+/// makes the child, which runs the handlers of pthread_atfork(3). Needs about 16 KiB of stack. Since 0.1.0.
+int rdaemon_spawn(const struct rdaemon_spawn_config *config,
+                  size_t config_size,
+                  struct rdaemon_child *ret_child,
+                  size_t ret_child_size,
+                  struct rdaemon_status *ret_status,
+                  size_t ret_status_size);
+
+/// Makes this process the program: the child half of rdaemon_spawn(), for a process that the caller has forked himself.
+///
+/// The files of streams are opened in this process. Pipes, RDAEMON_SPAWN_PIDFD, _FORCE_FORK, _NO_REAP and _DETACHED are
+/// refused. ret_status may be NULL.
+///
+/// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
+/// the steps before the failed one stay done, ids are changed in the calling thread alone, and a file that was created
+/// may be left.
+/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 16 KiB of stack. Since 0.1.0.
+int rdaemon_exec(const struct rdaemon_spawn_config *config,
+                 size_t config_size,
+                 struct rdaemon_status *ret_status,
+                 size_t ret_status_size);
+
+/// Waits until the program has ended, and reaps it.
+///
+/// timeout_ms is a time limit (see the conventions); 0 does not wait. ret_exit may be NULL. The answer is kept in the
+/// handle: later calls give the same, also after rdaemon_child_close().
+///
+/// Returns 0 when it has ended; -ETIMEDOUT; -ECHILD when it has ended and its status is lost: another waitpid(2) got
+/// it, or nobody did as SIGCHLD is ignored, or the program was detached (a subreaper gets it with waitpid(2)); -EBADF
+/// for a pidfd that is no fd, or that a detached program does not have; -EINVAL for NULL, a handle that is none, or a
+/// bad timeout_ms. Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+int rdaemon_child_wait(struct rdaemon_child *child,
+                       size_t child_size,
+                       int timeout_ms,
+                       struct rdaemon_exit *ret_exit,
+                       size_t ret_exit_size);
+
+/// Sends the program a signal; signal 0 only asks whether it could be sent.
+///
+/// Returns 0; -ESRCH once it was waited for: a process that has its number now gets no signal; -EBADF for a detached
+/// program without its pidfd; -EINVAL for NULL, a handle that is none or a signal that does not exist; or any error of
+/// kill(2). Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+int rdaemon_child_signal(const struct rdaemon_child *child,
+                         size_t child_size,
+                         int signal);
+
+/// Stops the program: SIGTERM, and SIGCONT in case it is stopped; when it has not ended after term_timeout_ms, SIGKILL,
+/// and kill_timeout_ms for that to work.
+///
+/// Both are time limits (see the conventions). ret_exit tells how it ended; it may be NULL.
+///
+/// Returns as rdaemon_child_wait() does (a detached program has ended with -ECHILD), or any error of kill(2).
+/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+int rdaemon_child_stop(struct rdaemon_child *child,
+                       size_t child_size,
+                       int term_timeout_ms,
+                       int kill_timeout_ms,
+                       struct rdaemon_exit *ret_exit,
+                       size_t ret_exit_size);
+
+/// Closes the handle's pidfd and pipes, and sets them to -1; what is -1 already is fine. The program is neither waited
+/// for nor ended, and may be waited for afterwards unless it is detached.
+///
+/// Returns 0, or -EINVAL for NULL or a handle that is none.
+/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+int rdaemon_child_close(struct rdaemon_child *child,
+                        size_t child_size);
+
+/// Sends the input to the program and takes its output, at once and so without a deadlock, until the pipes of its three
+/// streams are closed. A pipe that has ended is closed, and its place in child->fds set to -1.
+///
+/// The program need not take all its input: then input_sent tells how much it took, and no SIGPIPE is raised. The pipes
+/// may be blocking or not, and stay so. The end of the program itself is left to rdaemon_child_wait(), but see
+/// RDAEMON_COMMUNICATE_UNTIL_EXIT.
+///
+/// timeout_ms is a time limit (see the conventions). 0 makes one step that does not wait: for an event loop, which
+/// polls child->fds[0] to write, if it is not -1, and the two others to read (and with RDAEMON_COMMUNICATE_UNTIL_EXIT
+/// child->pidfd, which RDAEMON_SPAWN_PIDFD provides).
+///
+/// Returns enum rdaemon_communicate_result (>= 0): unless DONE, empty the full buffers and call again; -ETIMEDOUT: call
+/// again, nothing is lost; -EINVAL for NULL, a handle that is none, an unknown flag, an output with both a buffer and a
+/// sink, a context without a sink, or a len or input_sent that is too large; -EBADF for a pipe that is no fd; a sink's
+/// error; or any error of ppoll(2), read(2) or write(2), after
+/// which a further call goes on too.
+/// Async-signal-safe if the sinks are; thread-safe with other handles. Needs about 18 KiB of stack. Since 0.1.0.
+int rdaemon_communicate(struct rdaemon_child *child,
+                        size_t child_size,
+                        struct rdaemon_communication *communication,
+                        size_t communication_size,
+                        int timeout_ms);
+
+/// Starts a program, communicates with it, and waits for its end: rdaemon_spawn(), rdaemon_communicate() and
+/// rdaemon_child_wait() in one.
+///
+/// Streams left at their default become pipes where there is input to send, or a buffer or a sink to take output.
+/// communication: NULL, 0 when there is no input and no output is wanted. timeout_ms is a time limit (see the
+/// conventions) from the start of the program on. ret_exit and ret_status may be NULL. Refused are
+/// RDAEMON_SPAWN_DETACHED and _NO_REAP, pipes in fd_map, and input for a standard input that is no pipe.
+///
+/// Returns 0 when the program has ended, and ret_exit tells how; -ETIMEDOUT; -ENOBUFS when a buffer was too small;
+/// -ECHILD when it ended and its status is lost, as always while SIGCHLD is ignored; else any error of the three.
+/// ret_status tells the step, among them RDAEMON_STEP_COMMUNICATE and RDAEMON_STEP_WAIT. A process that holds the pipes
+/// after the program has ended makes it -ETIMEDOUT, unless RDAEMON_COMMUNICATE_UNTIL_EXIT is set. After a failure the
+/// program was killed and reaped, and the buffers hold what had come; a program that may not be killed, as it runs with
+/// another user's rights, goes on, and ret_status->pid is its pid.
+/// Async-signal-safe and thread-safe as rdaemon_spawn() is. Needs about 32 KiB of stack. Since 0.1.0.
+int rdaemon_run(const struct rdaemon_spawn_config *config,
+                size_t config_size,
+                struct rdaemon_communication *communication,
+                size_t communication_size,
+                int timeout_ms,
+                struct rdaemon_exit *ret_exit,
+                size_t ret_exit_size,
+                struct rdaemon_status *ret_status,
+                size_t ret_status_size);
+
+/// Finds a command by its name, as execvp(3) would, in the directories that path lists with colons between.
+///
+/// path: NULL for $PATH, or "/usr/bin:/bin" where that is not set, or not to be believed, as in a set-user-id program.
+/// An empty entry is the working directory: the path found is relative then, as with any relative entry, and does not
+/// go with another working_directory. A name with a slash is a path already: it is only checked. The path found goes to
+/// the len bytes at buf, with its NUL; on failure these are left alone.
+///
+/// Returns the path's length (> 0); -ENOENT when there is no regular file of that name which this process may execute;
+/// -ENAMETOOLONG for a name that is too long, or a path that does not fit; -EINVAL for a NULL or empty name, or NULL
+/// with a len.
+/// Async-signal-safe with a path, else not: it reads the environment. Thread-safe unless another thread changes that.
+/// Needs about 5 KiB of stack. Since 0.1.0.
+int rdaemon_find_command(const char *name,
+                         const char *path,
+                         char *buf,
+                         size_t len);
+
+/// Writes the arguments that run argv as another user, through sudo(8) and without a password: sudo, -n, -u, user, --,
+/// those of argv, and NULL.
+///
+/// ret_argv has len places, of which it needs six more than argv has arguments, and gets pointers to the caller's
+/// strings and to static ones: argv and user must live as long as it. No shell sees the arguments. Where sudo is,
+/// rdaemon_find_command() tells.
+///
+/// Returns the number of arguments, without the NULL; -E2BIG when they do not fit, and then ret_argv may hold a part of
+/// them; -EINVAL for NULL, an empty user, or an empty argv; -ENAMETOOLONG for a user of 4096 bytes. That sudo refuses
+/// is seen by the exit status 1 of the program, and by what it says on standard error. Async-signal-safe, thread-safe.
+/// Since 0.1.0.
+int rdaemon_sudo_argv(const char *user,
+                      const char *const *argv,
+                      const char **ret_argv,
+                      size_t len);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -7,8 +7,8 @@ use crate::deadline::Deadline;
 use crate::error::{Detail, Error, Step};
 use crate::sys;
 use crate::sys::fd::Fd;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::BorrowedFd;
+use crate::sys::poll::{Place, poll};
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
 /// What a process tells its creator. An errno of 0 is success.
@@ -112,11 +112,5 @@ pub(crate) fn receive(reader: BorrowedFd<'_>) -> Result<Event, Errno> {
 
 /// Whether one of the fds became readable, or ended, before the deadline.
 pub(crate) fn wait_readable([a, b]: [BorrowedFd<'_>; 2], deadline: Deadline) -> Result<bool, Errno> {
-    let mut fds = [PollFd::from_borrowed_fd(a, PollFlags::IN), PollFd::from_borrowed_fd(b, PollFlags::IN)];
-    loop {
-        match poll(&mut fds, deadline.remaining().as_ref()) {
-            Err(Errno::INTR) => {}
-            result => return result.map(|ready| ready > 0),
-        }
-    }
+    poll(&mut [a, b].map(|fd| Place::readable(Some(fd.as_raw_fd()))), deadline)
 }

@@ -9,10 +9,10 @@
 //!          changed yet                            v down a CLOEXEC channel to the original process
 //! ```
 //!
-//! [`step`] holds the mechanisms, one process-changing act per file, none of which knows another. [`daemon`] and [`spawn`]
-//! are the policies that string them together, each in an order that is written once: this process becomes a daemon; a
-//! child becomes another program, and reports through the memory that it shares. [`pidfile`] tells whether a daemon
-//! runs. The C ABI of `include/rdaemon.h` (feature `capi`) is a thin floor above.
+//! [`step`] holds the mechanisms, one process-changing act per file, none of which knows another. [`daemon`] and
+//! [`spawn`] are the policies that string them together, each in an order that is written once: this process becomes a
+//! daemon; a child becomes another program, and reports through the memory that it shares. [`pidfile`] tells whether a
+//! daemon runs. The C ABI of `include/rdaemon.h` (feature `capi`) is a thin floor above.
 //!
 //! Unsafe code lives in two rooms only: `sys`, which talks to the kernel and to libc, and `capi`, which talks to C.
 

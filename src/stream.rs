@@ -11,14 +11,14 @@ use rustix::io::Errno;
 /// What a standard stream is.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Stream<'a> {
-    /// `/dev/null` in a daemon that detaches; else as it is.
+    /// `/dev/null` in a daemon, or for a program, that detaches; else as it is.
     #[default]
     Default,
     /// `/dev/null`.
     Null,
-    /// As it is.
+    /// As it is; of a program also if it is close-on-exec in the caller.
     Inherit,
-    /// This fd.
+    /// This fd. The caller of a spawn keeps it open; daemonize closes it.
     Fd(BorrowedFd<'a>),
     /// This file, opened in the process that asks: read from its start, or appended to and created if need be.
     File {
@@ -30,7 +30,7 @@ pub enum Stream<'a> {
         /// The permission bits of a new file, whatever the umask. `None`: 0640.
         mode: Option<Mode>,
     },
-    /// For standard error: what standard output is.
+    /// For standard error, and for mapped fds above 1: what standard output is.
     SameAsStdout,
     /// For a started program: a new pipe, whose other end the starter gets.
     Pipe,
@@ -89,7 +89,7 @@ impl<'a> StreamFile<'a> {
         let Stream::File { path, flags, mode } = stream else {
             return Ok(None);
         };
-        let (file, flags) = if direction == Direction::Input {
+        let (mut file, flags) = if direction == Direction::Input {
             (StreamFile { fd: open(path, *flags, Mode::empty())?, created: None }, *flags)
         } else {
             let access = if flags.contains(OFlags::RDWR) { OFlags::RDWR } else { OFlags::WRONLY | OFlags::APPEND };
@@ -97,6 +97,9 @@ impl<'a> StreamFile<'a> {
             (open_output(path, flags, mode.unwrap_or(Mode::from_raw_mode(0o640)))?, flags)
         };
         rustix::fs::fcntl_setfl(file.fd.lend(), flags).inspect_err(|_| file.abandon())?;
+        if file.fd.number() < 3 {
+            file.fd = fd::duplicate(file.fd.lend()).inspect_err(|_| file.abandon())?;
+        }
         Ok(Some(file))
     }
 
@@ -112,7 +115,7 @@ impl<'a> StreamFile<'a> {
 
 /// O_NONBLOCK while opening: a FIFO that nobody reads is an error, not a hang.
 fn open(path: &CStr, flags: OFlags, mode: Mode) -> Result<Fd, Errno> {
-    fd::open(CWD, path, flags | OFlags::NONBLOCK, mode)
+    fd::open_lowest(CWD, path, flags | OFlags::NONBLOCK, mode)
 }
 
 fn open_output(path: &CStr, flags: OFlags, mode: Mode) -> Result<StreamFile<'_>, Errno> {

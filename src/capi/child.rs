@@ -5,13 +5,16 @@ use crate::sys::fd::Fd;
 use core::ffi::c_int;
 use rustix::io::Errno;
 
-/// A started program. It is plain data; as the functions below keep in it whether the child was reaped, use one copy.
+/// A started program. It is plain data, in which the functions below keep whether the child was reaped: use one copy,
+/// from one thread at a time, in the process that started the program. An fd that you close yourself you set to -1
+/// here. Of zeros it is a handle of nothing, which rdaemon_child_close() accepts.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_child {
-    /// Its pid, which is another process's once it was waited for.
+    /// Its pid. Once it was waited for, the number may be another process's.
     pub pid: i32,
-    /// A pidfd, readable for poll(2) when the program has ended; -1: none.
+    /// A pidfd, or on systems without such a kqueue; either is readable for poll(2) when the program has ended. -1:
+    /// none.
     pub pidfd: i32,
     /// The caller's ends of the streams that are pipes: to write its standard input to, to read its standard output and
     /// its standard error from; else -1.
@@ -84,7 +87,7 @@ pub(super) fn with_child<T>(
     result
 }
 
-/// How a program ended: struct rdaemon_exit.
+/// How a program ended: struct rdaemon_exit. 0 is none of these.
 #[repr(C)]
 pub enum rdaemon_exit_kind {
     /// It exited; code is its exit status.
@@ -123,13 +126,13 @@ impl From<ExitStatus> for rdaemon_exit {
 
 /// Waits until the program has ended, and reaps it.
 ///
-/// timeout_ms is in milliseconds; -1 is for ever, 0 does not wait. ret_exit may be NULL. The answer is kept in the
-/// handle: later calls give the same.
+/// timeout_ms is a time limit (see the conventions); 0 does not wait. ret_exit may be NULL. The answer is kept in the
+/// handle: later calls give the same, also after rdaemon_child_close().
 ///
-/// Returns 0 when it has ended; -ETIMEDOUT; -ECHILD when it has ended, but how is not to be had: another waitpid(2) got
-/// the status, or nobody did as SIGCHLD is ignored, or the program was detached (a subreaper gets it with waitpid(2));
-/// -EINVAL for NULL, or a handle that is none.
-/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+/// Returns 0 when it has ended; -ETIMEDOUT; -ECHILD when it has ended and its status is lost: another waitpid(2) got
+/// it, or nobody did as SIGCHLD is ignored, or the program was detached (a subreaper gets it with waitpid(2)); -EBADF
+/// for a pidfd that is no fd, or that a detached program does not have; -EINVAL for NULL, a handle that is none, or a
+/// bad timeout_ms. Async-signal-safe, thread-safe with other handles. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_child_wait(
     child: *mut rdaemon_child,
@@ -148,9 +151,9 @@ pub unsafe extern "C" fn rdaemon_child_wait(
 
 /// Sends the program a signal; signal 0 only asks whether it could be sent.
 ///
-/// Returns 0; -ESRCH once it was waited for, whatever process has its number then; -EINVAL for NULL, a handle that is
-/// none or a signal that does not exist; or any error of kill(2).
-/// Async-signal-safe, thread-safe. Since 0.1.0.
+/// Returns 0; -ESRCH once it was waited for: a process that has its number now gets no signal; -EBADF for a detached
+/// program without its pidfd; -EINVAL for NULL, a handle that is none or a signal that does not exist; or any error of
+/// kill(2). Async-signal-safe, thread-safe with other handles. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_child_signal(child: *const rdaemon_child, child_size: usize, signal: c_int) -> c_int {
     answer(|| {
@@ -161,13 +164,12 @@ pub unsafe extern "C" fn rdaemon_child_signal(child: *const rdaemon_child, child
     })
 }
 
-/// Stops the program: SIGTERM, and SIGCONT should it be stopped; when it has not ended after term_timeout_ms, SIGKILL,
+/// Stops the program: SIGTERM, and SIGCONT in case it is stopped; when it has not ended after term_timeout_ms, SIGKILL,
 /// and kill_timeout_ms for that to work.
 ///
-/// The time limits are in milliseconds; -1 is for ever. A program that has ended already gets no signal. ret_exit may be
-/// NULL, and tells which signal it was.
+/// Both are time limits (see the conventions). ret_exit tells how it ended; it may be NULL.
 ///
-/// Returns as rdaemon_child_wait() does, or any error of kill(2).
+/// Returns as rdaemon_child_wait() does (a detached program has ended with -ECHILD), or any error of kill(2).
 /// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_child_stop(
@@ -188,8 +190,8 @@ pub unsafe extern "C" fn rdaemon_child_stop(
     })
 }
 
-/// Closes the handle's pidfd and pipes, and sets them to -1. The program is neither waited for nor ended. What is closed
-/// already is fine.
+/// Closes the handle's pidfd and pipes, and sets them to -1; what is -1 already is fine. The program is neither waited
+/// for nor ended, and may be waited for afterwards unless it is detached.
 ///
 /// Returns 0, or -EINVAL for NULL or a handle that is none.
 /// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
@@ -197,6 +199,9 @@ pub unsafe extern "C" fn rdaemon_child_stop(
 pub unsafe extern "C" fn rdaemon_child_close(child: *mut rdaemon_child, child_size: usize) -> c_int {
     answer(|| {
         let mut given = handle(child, child_size)?;
+        if given.pid == 0 {
+            return Ok(0);
+        }
         let (process, pipes) = given.parts()?;
         drop(pipes);
         drop(Fd::take(process.pidfd));

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_output {
-    /// The buffer. NULL: none. What it has behind len may be overwritten.
+    /// The buffer, which gets no NUL at its end. NULL: none. What it has behind len may be overwritten.
     pub buffer: *mut c_char,
     /// How many bytes it has.
     pub size: usize,
@@ -29,10 +29,12 @@ pub struct rdaemon_output {
 /// Flags of struct rdaemon_communication.
 #[repr(C)]
 pub enum rdaemon_communicate_flags {
-    /// Until the program has ended, although processes that it made may hold its pipes open; what is in the pipes by then
-    /// is taken. The end is waited for as by rdaemon_child_wait(), which then gives its answer.
+    /// Until the program has ended, although processes that it made may hold its pipes open; what is in the pipes by
+    /// then is taken. Without the flag such a process keeps the call waiting. The end is waited for as by
+    /// rdaemon_child_wait(), which then gives its answer.
     RDAEMON_COMMUNICATE_UNTIL_EXIT = 1,
-    /// "\r\n" and "\r" become "\n", also when they come in two parts.
+    /// "\r\n" and "\r" become "\n", also when they come in two parts. A buffer needs a byte more than the text, lest it
+    /// be full before the second half of a last "\r\n" comes.
     RDAEMON_COMMUNICATE_UNIVERSAL_NEWLINES = 2,
 }
 
@@ -56,7 +58,8 @@ const _: () = {
     assert!(RDAEMON_COMMUNICATE_UNIVERSAL_NEWLINES as u32 == CommunicateFlags::UNIVERSAL_NEWLINES.bits());
 };
 
-/// What is said to a program, and where what it says goes; and, from call to call, how far that has come.
+/// What is said to a program, and where what it says goes; and, from call to call, how far that has come. One of its
+/// own, of zeros at first, for each program.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_communication {
@@ -64,7 +67,7 @@ pub struct rdaemon_communication {
     pub flags: u32,
     /// The library's; zero at first.
     pub state: u32,
-    /// What is sent to standard input, which is closed then.
+    /// What is sent to standard input, if that is a pipe, which is closed then; with no input it is closed at once.
     pub input: *const c_void,
     /// How many bytes.
     pub input_len: usize,
@@ -132,20 +135,21 @@ fn with_communication<T>(
     Ok(result)
 }
 
-/// Sends the input to the program and takes its output, at once and so without a deadlock, until all its pipes are
-/// closed. A pipe that has ended is closed, and its place in child->fds set to -1.
+/// Sends the input to the program and takes its output, at once and so without a deadlock, until the pipes of its three
+/// streams are closed. A pipe that has ended is closed, and its place in child->fds set to -1.
 ///
 /// The program need not take all its input: then input_sent tells how much it took, and no SIGPIPE is raised. The pipes
 /// may be blocking or not, and stay so. The end of the program itself is left to rdaemon_child_wait(), but see
 /// RDAEMON_COMMUNICATE_UNTIL_EXIT.
 ///
-/// timeout_ms is in milliseconds; -1 is for ever. 0 makes one step that does not wait: for an event loop, which polls
-/// child->fds[0] to write, if it is not -1, and the two others to read (and with RDAEMON_COMMUNICATE_UNTIL_EXIT
-/// child->pidfd).
+/// timeout_ms is a time limit (see the conventions). 0 makes one step that does not wait: for an event loop, which
+/// polls child->fds[0] to write, if it is not -1, and the two others to read (and with RDAEMON_COMMUNICATE_UNTIL_EXIT
+/// child->pidfd, which RDAEMON_SPAWN_PIDFD provides).
 ///
 /// Returns enum rdaemon_communicate_result (>= 0): unless DONE, empty the full buffers and call again; -ETIMEDOUT: call
 /// again, nothing is lost; -EINVAL for NULL, a handle that is none, an unknown flag, an output with both a buffer and a
-/// sink, or a len or input_sent that is too large; a sink's error; or any error of ppoll(2), read(2) or write(2), after
+/// sink, a context without a sink, or a len or input_sent that is too large; -EBADF for a pipe that is no fd; a sink's
+/// error; or any error of ppoll(2), read(2) or write(2), after
 /// which a further call goes on too.
 /// Async-signal-safe if the sinks are; thread-safe with other handles. Needs about 18 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
@@ -171,14 +175,17 @@ pub unsafe extern "C" fn rdaemon_communicate(
 /// rdaemon_child_wait() in one.
 ///
 /// Streams left at their default become pipes where there is input to send, or a buffer or a sink to take output.
-/// communication: NULL, 0 for neither. timeout_ms is in milliseconds, for all together; -1 is for ever. ret_exit and
-/// ret_status may be NULL. RDAEMON_SPAWN_DETACHED is refused, and so are pipes in fd_map.
+/// communication: NULL, 0 when there is no input and no output is wanted. timeout_ms is a time limit (see the
+/// conventions) from the start of the program on. ret_exit and ret_status may be NULL. Refused are
+/// RDAEMON_SPAWN_DETACHED and _NO_REAP, pipes in fd_map, and input for a standard input that is no pipe.
 ///
 /// Returns 0 when the program has ended, and ret_exit tells how; -ETIMEDOUT; -ENOBUFS when a buffer was too small;
-/// -ECHILD when it ended, but another waitpid(2) got its status; else as those three. ret_status tells the step, among
-/// them RDAEMON_STEP_COMMUNICATE and RDAEMON_STEP_WAIT. After a failure the program was killed and reaped, and the
-/// buffers hold what had come; a program that may not be killed, as it runs with another user's rights, goes on.
-/// Async-signal-safe and thread-safe as those three. Needs about 32 KiB of stack. Since 0.1.0.
+/// -ECHILD when it ended and its status is lost, as always while SIGCHLD is ignored; else any error of the three.
+/// ret_status tells the step, among them RDAEMON_STEP_COMMUNICATE and RDAEMON_STEP_WAIT. A process that holds the pipes
+/// after the program has ended makes it -ETIMEDOUT, unless RDAEMON_COMMUNICATE_UNTIL_EXIT is set. After a failure the
+/// program was killed and reaped, and the buffers hold what had come; a program that may not be killed, as it runs with
+/// another user's rights, goes on, and ret_status->pid is its pid.
+/// Async-signal-safe and thread-safe as rdaemon_spawn() is. Needs about 32 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_run(
     config: *const rdaemon_spawn_config,

@@ -1,6 +1,7 @@
 //! Pointers, sizes and fds from C: raw before, checked after. The only place that dereferences.
 
 use crate::error::{Error, Step};
+use crate::spawn::Strings;
 use crate::sys::errno;
 use core::ffi::{CStr, c_char, c_int};
 use core::mem::{MaybeUninit, size_of};
@@ -146,6 +147,11 @@ pub(super) fn room<'a, T>(first: *mut T, length: usize) -> Result<&'a mut [T], E
 /// A handle: an input and an output, and so never NULL.
 pub(super) fn handle<T: Sized_>(handle: *const T, size: usize) -> Result<T, Errno> {
     if handle.is_null() { Err(Errno::INVAL) } else { sized_in(handle, size) }
+}
+
+/// A list of strings with a NULL at its end, or NULL.
+pub(super) fn optional_strings<'a>(first: *const *const c_char) -> Result<Option<Strings<'a>>, Errno> {
+    if first.is_aligned() { Ok(Strings::at(first)) } else { Err(Errno::INVAL) }
 }
 
 /// A path: not NULL, and with its NUL within what the kernel takes.

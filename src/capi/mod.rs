@@ -10,18 +10,30 @@
     clippy::missing_safety_doc,
     reason = "the conventions at the top of the header are the contract of every C pointer"
 )]
+#![allow(rustdoc::broken_intra_doc_links, reason = "brackets are those of C's arrays here")]
+
+mod intake;
+
+// In the order of the header's sections.
+mod version;
+
+mod status;
+
+mod steps;
+
+mod pidfile;
+
+mod stream;
+
+mod daemonize;
+
+mod spawn;
 
 mod child;
-mod command;
+
 mod communicate;
-mod daemonize;
-mod intake;
-mod pidfile;
-mod spawn;
-mod status;
-mod steps;
-mod stream;
-mod version;
+
+mod command;
 
 pub use child::*;
 pub use command::*;

@@ -1,20 +1,23 @@
 use super::child::rdaemon_child;
-use super::intake::{Converted, Sized_, answer, array, optional_path, out, refuse, sized, sized_in, sized_out};
+use super::intake::{
+    Converted, Sized_, answer, array, optional_path, optional_strings, out, refuse, sized, sized_in, sized_out,
+};
 use super::status::rdaemon_status;
 use super::steps::{Limits, SignalMap, rdaemon_identity, rdaemon_limit, rdaemon_signal_action, step_mode};
 use super::stream::rdaemon_stream;
 use crate::error::{Error, Step};
-use crate::spawn::{self, Config, FdMapping, Flags, Group, Hook, Prepared, Strings, WorkingDirectory};
+use crate::spawn::{self, Config, FdMapping, Flags, Group, Hook, Prepared, WorkingDirectory};
 use crate::stream::Stream;
 use crate::sys::fd::{self, Fd};
 use core::ffi::{c_char, c_int, c_void};
 use rustix::io::Errno;
 
-/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count (without the
-/// flag such a field must be zero), and what is added.
+/// Flags of struct rdaemon_spawn_config. They say what is kept of the calling process's, which fields count (without
+/// the flag such a field must be zero), and what is added.
 #[repr(C)]
 pub enum rdaemon_spawn_flags {
-    /// ret_child->pidfd becomes a pidfd of the child; on systems without such a kqueue that polls the same.
+    /// ret_child->pidfd becomes a pidfd of the child. On a system without pidfds it is a kqueue, which polls the same;
+    /// -1 if neither can be had.
     RDAEMON_SPAWN_PIDFD = 1,
     /// The fds that are not CLOEXEC stay open in the child, those that the hook opens too.
     RDAEMON_SPAWN_KEEP_FDS = 2,
@@ -38,11 +41,13 @@ pub enum rdaemon_spawn_flags {
     RDAEMON_SPAWN_NO_NEW_PRIVS = 512,
     /// The child is made with memory of its own, as it is anyway when ids change or a hook is given.
     RDAEMON_SPAWN_FORCE_FORK = 1024,
-    /// A child that fails is left for the caller to reap: ret_status->pid is its pid. SIGCHLD tells of its end.
+    /// A child that fails is left for the caller to reap, with exit status 127: ret_status->pid is its pid. SIGCHLD
+    /// tells of its end.
     RDAEMON_SPAWN_NO_REAP = 2048,
-    /// The program becomes a daemon: in a new session that it does not lead, and the child of init, or of the nearest
-    /// subreaper, when the call returns. ret_child has its pid and pidfd; its exit status is not to be had. Streams left
-    /// at their default are /dev/null. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
+    /// The program is detached: in a new session that it does not lead, and the child of init, or of the nearest
+    /// subreaper, when the call returns. ret_child has its pid and pidfd; its exit status is not to be had. Streams
+    /// left at their default are /dev/null; directories, umask and signals stay the caller's unless a field says
+    /// otherwise. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
     RDAEMON_SPAWN_DETACHED = 4096,
 }
 
@@ -59,7 +64,8 @@ const _: () = {
 /// Flags of struct rdaemon_fd_mapping.
 #[repr(C)]
 pub enum rdaemon_fd_mapping_flags {
-    /// The child reads the pipe or the file. Without it the child writes, except for fd 0.
+    /// For RDAEMON_STREAM_PIPE and RDAEMON_STREAM_FILE: the child reads it. Without the flag it writes, except for fd
+    /// 0.
     RDAEMON_FD_MAPPING_INPUT = 1,
 }
 
@@ -67,13 +73,14 @@ pub enum rdaemon_fd_mapping_flags {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_fd_mapping {
-    /// Its number in the child, below the child's RLIMIT_NOFILE; no two have the same.
+    /// Its number in the child, below the calling process's soft RLIMIT_NOFILE (else -EBADF at RDAEMON_STEP_MAP_FDS);
+    /// no two have the same.
     pub child_fd: i32,
     /// enum rdaemon_fd_mapping_flags.
     pub flags: u32,
     /// What it is. RDAEMON_STREAM_INHERIT: the calling process's fd of the same number. Not RDAEMON_STREAM_DEFAULT.
     pub source: rdaemon_stream,
-    /// For RDAEMON_STREAM_PIPE: gets the caller's end of the pipe. Else NULL.
+    /// For RDAEMON_STREAM_PIPE: gets the caller's end of the pipe, which is yours to close. Else NULL.
     pub ret_fd: *mut i32,
 }
 
@@ -91,10 +98,11 @@ pub struct rdaemon_spawn_config {
     /// The program's arguments, with a NULL behind the last; at least one, which is by custom the program's name. No
     /// shell ever sees them.
     pub argv: *const *const c_char,
-    /// Paths of the program, with a NULL behind the last, which the child tries in this order. NULL: argv[0] alone. PATH
-    /// is never looked at: see rdaemon_find_command().
+    /// Paths of the program, at least one, with a NULL behind the last, which the child tries in this order; relative
+    /// ones in its working directory. NULL: argv[0] alone. PATH is never looked at: see rdaemon_find_command().
     pub paths: *const *const c_char,
-    /// The environment, strings like "NAME=value" with a NULL behind the last. NULL: the calling process's.
+    /// The environment, strings like "NAME=value" with a NULL behind the last; may be empty. NULL: the calling
+    /// process's.
     pub envp: *const *const c_char,
     /// What fds 0, 1 and 2 become, in this order.
     pub streams: [rdaemon_stream; 3],
@@ -102,14 +110,15 @@ pub struct rdaemon_spawn_config {
     pub fd_map: *const rdaemon_fd_mapping,
     /// Number of entries, at most 64.
     pub fd_map_len: usize,
-    /// Fds that the child has under the same numbers, in any order; none of them the child_fd of an entry of fd_map.
+    /// Fds that the child has under the same numbers, in any order; none of them the child_fd of an entry of fd_map,
+    /// nor a stream that becomes something else.
     pub pass_fds: *const i32,
     /// Number of entries.
     pub pass_fds_len: usize,
     /// The working directory, inside chroot_directory if there is one. NULL: as it is; in a new root directory "/".
     pub working_directory: *const c_char,
-    /// The root directory, in which paths are looked up too. NULL: as it is. An fd of a directory outside that is passed
-    /// on is a way out.
+    /// The root directory, in which paths are looked up too. NULL: as it is. An fd of a directory outside that is
+    /// passed on is a way out.
     pub chroot_directory: *const c_char,
     /// With RDAEMON_SPAWN_CWD_FD: the working directory.
     pub working_directory_fd: i32,
@@ -118,7 +127,7 @@ pub struct rdaemon_spawn_config {
     /// With RDAEMON_SPAWN_CONTROLLING_TERMINAL: the terminal, as the child numbers it: 0 is its standard input.
     pub terminal_fd: i32,
     /// The signal that the child gets when the thread that made it ends, even if its process goes on; Linux only. 0:
-    /// none. The kernel forgets it when the program is set-user-id.
+    /// none. The kernel forgets it when the program is set-user-id, or has other effective ids than real ones.
     pub death_signal: i32,
     /// Resource limits, at most 32.
     pub limits: *const rdaemon_limit,
@@ -134,10 +143,12 @@ pub struct rdaemon_spawn_config {
     pub blocked_signals_len: usize,
     /// Whose rights the child has.
     pub identity: rdaemon_identity,
-    /// What the child does last, with the rights and in the directories of the program, and all signals blocked. NULL:
-    /// nothing. It runs in a copy of this process that has the calling thread only, so it may use no lock that another
-    /// thread might hold, as malloc(3)'s. Any result but 0 stops the child; its errno, positive or negative, becomes the
-    /// error, and a number that is none -ECANCELED.
+    /// What the child does last, with the rights and in the directories of the program, all fds of the caller still
+    /// open, and all signals blocked. NULL: nothing. It runs in a copy of this process (with rdaemon_exec() in this
+    /// one) that has the calling thread only, so it may use no lock that another thread might hold, as malloc(3)'s. Any
+    /// result but 0 stops the child: 1 to 4095, of either sign, is the errno that the call fails with, any other number
+    /// is -ECANCELED. Of the fds it may close those that it opened and those that the program was to have: one of the
+    /// others tells the caller of a failure.
     pub hook: Option<extern "C" fn(context: *mut c_void) -> c_int>,
     /// For the hook.
     pub hook_context: *mut c_void,
@@ -216,7 +227,7 @@ impl rdaemon_fd_mapping {
     fn mapping<'a>(&self) -> Result<FdMapping<'a>, Error> {
         let source = self.source.stream(Step::MapFds)?;
         let has_place = !self.ret_fd.is_null();
-        if has_place != matches!(source, Stream::Pipe) || self.flags > 1 {
+        if has_place != matches!(source, Stream::Pipe) || !self.ret_fd.is_aligned() || self.flags > 1 {
             return Err(Error::refused(Step::MapFds, Errno::INVAL));
         }
         Ok(FdMapping { child_fd: self.child_fd, source, input: self.flags == 1, end: None })
@@ -239,7 +250,7 @@ pub(super) fn with_config<T>(
     act: impl FnOnce(&Config<'_>, &rdaemon_spawn_config) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let c = refuse(sized_in(config, size), Step::Config)?;
-    let arguments = refuse(Strings::at(c.argv).ok_or(Errno::INVAL), Step::Exec)?;
+    let arguments = refuse(optional_strings(c.argv).and_then(|list| list.ok_or(Errno::INVAL)), Step::Exec)?;
     let (mut mappings, mut limits, mut signal_map) = (FdMap::EMPTY, Limits::EMPTY, SignalMap::EMPTY);
     let fd_map = fd_map(&mut mappings, &c)?;
     let limits = refuse(limits.take(c.limits, c.limits_len), Step::SetLimits)?;
@@ -252,8 +263,8 @@ pub(super) fn with_config<T>(
     let mut converted = Config {
         flags: c.flags(),
         arguments,
-        paths: Strings::at(c.paths),
-        environment: Strings::at(c.envp),
+        paths: refuse(optional_strings(c.paths), Step::Exec)?,
+        environment: refuse(optional_strings(c.envp), Step::Exec)?,
         streams: [Stream::Default; 3],
         fd_map,
         pass_fds,
@@ -277,38 +288,44 @@ pub(super) fn with_config<T>(
 /// Starts a program, and returns when the child has executed it.
 ///
 /// The calling process refuses a bad configuration, and opens /dev/null, the files and the pipes. The child then marks
-/// every fd from 3 on close-on-exec; puts streams, fd map and passed fds into place; starts its session, or joins its
-/// process group, and acquires its terminal; changes its root and working directory; sets umask, limits (RLIMIT_NOFILE
-/// last) and signal dispositions; changes groups, gid and uid; sets no_new_privs and the death signal; runs the hook;
-/// restores the signal mask; and executes the first of paths that can be.
+/// every fd from 3 on close-on-exec (again after a hook, and not with RDAEMON_SPAWN_KEEP_FDS); puts streams, fd map and
+/// passed fds into place; starts its session, or joins its process group, and acquires its terminal; changes its root
+/// and working directory; sets umask, limits (RLIMIT_NOFILE last) and signal dispositions; changes groups, gid and uid;
+/// sets no_new_privs and the death signal; runs the hook; restores the signal mask; and executes the first of paths
+/// that can be.
 ///
 /// On Linux (x86-64 and AArch64) the child does this on the memory of the calling thread, which sleeps: nothing is
 /// copied, no handler of the caller runs in it, and a child that fails raises no SIGCHLD and cannot be taken by a
-/// waitpid(-1) elsewhere. Where ids change it has a copy of the memory, and else is the same. With a hook, and where the
-/// kernel or an emulator does not offer that, fork(2) makes the child, and a failing one may be seen by those.
+/// waitpid(-1) elsewhere. Where ids change, or with RDAEMON_SPAWN_FORCE_FORK, the child works on a copy of the memory;
+/// all else is the same. With a hook, and where the system or an emulator cannot do this, fork(2) makes the child: one
+/// that fails then raises SIGCHLD, a waitpid(-1) elsewhere can take it, and in a process with more threads a handler
+/// may run in it before it blocks the signals. A started program is a child like any other, whose end raises SIGCHLD.
 ///
-/// ret_child gets the handle of the child; NULL, 0 if no pipe, pidfd or detached program is asked for. ret_status may be
-/// NULL.
+/// ret_child gets the handle of the child. It may be NULL, 0 unless a stream is a pipe, or RDAEMON_SPAWN_PIDFD or
+/// _DETACHED is set; the program is yours to wait for either way. ret_status may be NULL.
 ///
 /// Returns the child's pid (> 0), or a negative errno, and ret_status tells the step:
 /// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
-///   for an empty and for an over-long directory;
+///   for an empty and for an over-long directory or file;
 /// - RDAEMON_STEP_OPEN_STREAMS, RDAEMON_STEP_CHANNEL, RDAEMON_STEP_FORK: this process could not open or make something;
-/// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first error
-///   of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
+/// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first
+///   error of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
 ///
-/// Fds that trade places in the fd map need an fd to spare, and so does a child with memory of its own: -EMFILE.
+/// Each circle of fds that trade places in the fd map needs an fd to spare, and a child with memory of its own two:
+/// -EMFILE.
 ///
-/// After a failure no process, fd or created file is left. -ESRCH at RDAEMON_STEP_FORK: somebody killed the process that
-/// was to make a detached program.
+/// After a failure no process (but for RDAEMON_SPAWN_NO_REAP), fd or created file is left; a file that O_TRUNC has
+/// emptied stays empty. -ESRCH at RDAEMON_STEP_FORK: somebody killed the process that was to make a detached program.
+/// After unshare(2) with CLONE_NEWPID RDAEMON_SPAWN_DETACHED is of no use: the new namespace ends with that process.
 ///
-/// A child that is killed before it has executed the program counts as started: rdaemon_child_wait() tells the signal.
-/// One that is stopped then, as by SIGSTOP, keeps this call waiting until it goes on; but for a hook's child that is the
-/// uninterruptible wait of vfork(2). The death signal comes when the calling thread ends: start programs that are to
-/// have one from a thread that lives as long as they should.
+/// A child that is killed before it has executed the program counts as started: rdaemon_child_wait() tells the signal,
+/// and so does waitpid(2) with __WALL. One that is stopped before that, as by SIGSTOP, keeps this call waiting until it
+/// goes on; unless fork(2) made the child, no signal but SIGKILL reaches the calling thread meanwhile. The death signal
+/// comes when the calling thread ends: start programs that are to have one from a thread that lives as long as they
+/// should.
 ///
-/// Async-signal-safe and thread-safe without a hook, if no other thread changes the environment; with one fork(2) runs
-/// the handlers of pthread_atfork(3). Needs about 16 KiB of stack. Since 0.1.0.
+/// Thread-safe, but with a NULL envp no other thread may change the environment. Async-signal-safe, unless fork(2)
+/// makes the child, which runs the handlers of pthread_atfork(3). Needs about 16 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_spawn(
     config: *const rdaemon_spawn_config,

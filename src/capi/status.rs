@@ -4,8 +4,9 @@ use crate::error::{Detail, Error, Step};
 use core::ffi::{c_char, c_int};
 use rustix::io::Errno;
 
-/// The steps of the operations, in the order in which daemonize takes them. A killed daemon's status tells the step
-/// that it had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers.
+/// The steps of the operations, in the order in which daemonize takes them; a spawn takes some of them too, in the
+/// caller or in the child, and then those from RDAEMON_STEP_FORK on. A killed daemon's status tells the step that it
+/// had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers.
 /// rdaemon_step_name() gives the names, which are the tails of these in lower case.
 #[repr(C)]
 pub enum rdaemon_step {
@@ -55,7 +56,7 @@ pub enum rdaemon_step {
     RDAEMON_STEP_READY = 21,
     /// Of a spawn: the process made for the program.
     RDAEMON_STEP_FORK = 22,
-    /// Of a spawn, in the child as all that follow: streams and fd map put into place, passed fds made inheritable.
+    /// Of a spawn, in the child as the next five: streams and fd map put into place, passed fds made inheritable.
     RDAEMON_STEP_MAP_FDS = 23,
     /// Process group joined or made.
     RDAEMON_STEP_SETPGID = 24,
@@ -204,12 +205,15 @@ impl Line {
             self.step(status.subject);
         }
         match crate::sys::errno::from_number(status.error.wrapping_neg()) {
-            Errno::EXIST if status.pid > 0 => self.text_and_number("already running as process ", status.pid),
+            Errno::EXIST if status.pid > 0 && is_pidfile_step(status.step) => {
+                self.text_and_number("already running as process ", status.pid)
+            }
             Errno::EXIST if is_pidfile_step(status.step) => {
                 self.text("held by a start in progress, or by workers of a dead daemon");
             }
             _ if status.signal != 0 => self.text_and_number("killed before it reported, by signal ", status.signal),
-            Errno::SRCH => self.text("the process ended before it reported"),
+            // From there on it is what a system call of the child said.
+            Errno::SRCH if status.step <= Step::Fork as i32 => self.text("the process ended before it reported"),
             Errno::ALREADY if status.subject == Step::DoubleFork as i32 => {
                 self.text("a service manager has activated this process, and would lose sight of it")
             }

@@ -10,20 +10,20 @@ use rustix::io::Errno;
 /// What a standard stream becomes: struct rdaemon_stream.
 #[repr(C)]
 pub enum rdaemon_stream_action {
-    /// Of a daemon: /dev/null when the process detaches; else as it is, as a service manager has set it up. Of a spawned
-    /// program: as it is, but /dev/null with RDAEMON_SPAWN_DETACHED.
+    /// Of a daemon: /dev/null when the process detaches; else as it is, as a service manager has set it up. Of a
+    /// spawned program: as it is, but /dev/null with RDAEMON_SPAWN_DETACHED.
     RDAEMON_STREAM_DEFAULT = 0,
     /// /dev/null.
     RDAEMON_STREAM_NULL = 1,
     /// As it is; of a spawned program also if it is CLOEXEC in the caller.
     RDAEMON_STREAM_INHERIT = 2,
     /// The fd. In a daemon it is closed afterwards (in a process that does not detach: in this process) unless it is in
-    /// files_preserve or RDAEMON_KEEP_FDS is set; of a spawned program's parent it stays open.
+    /// files_preserve or RDAEMON_KEEP_FDS is set. The caller of a spawn keeps it open.
     RDAEMON_STREAM_FD = 3,
     /// The file at path, opened in the calling process, with its working directory and its privileges. Standard input
     /// reads it; standard output and error append to it, and create it if need be. A FIFO that nobody reads is -ENXIO.
     RDAEMON_STREAM_FILE = 4,
-    /// Standard error, and entries of an fd map: what standard output becomes.
+    /// For standard error, and for entries of an fd map above 1: what standard output becomes.
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
     /// A spawned program only: a new pipe, whose other end the caller gets.
     RDAEMON_STREAM_PIPE = 6,

@@ -44,7 +44,8 @@ pub fn check(config: &Config<'_>) -> Result<(), Error> {
 ///
 /// - In a process with more threads only the calling one continues in the daemon: nothing that it goes on to do there
 ///   needs a lock that another thread holds.
-/// - Nobody uses or owns the fds that are closed: all but 0 to 2 and those in `files_preserve`, also the fds of streams.
+/// - Nobody uses or owns the fds that are closed: all but 0 to 2 and those in `files_preserve`, also the fds of
+///   streams.
 /// - No other thread changes the environment during the call, and handlers in the signal map are async-signal-safe.
 #[expect(unsafe_code, reason = "declares what the caller promises")]
 pub unsafe fn daemonize(config: &Config<'_>) -> Result<Daemonized, Error> {

@@ -14,7 +14,6 @@ use crate::sys::fd::{self, Fd};
 use crate::sys::identity::Thread;
 use crate::sys::process::{execute, exit, set_death_signal};
 use crate::sys::signals::END;
-use crate::sys::strings::Strings;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, getppid, setpgid};
@@ -24,7 +23,6 @@ pub(super) struct Child<'a> {
     plan: &'a Plan<'a>,
     moves: &'a mut [Move],
     directory: Option<BorrowedFd<'a>>,
-    environment: Option<Strings<'a>>,
     /// The signal mask of the program.
     mask: Set,
     /// Who made this process, where that is known.
@@ -72,16 +70,7 @@ impl<'a> Child<'a> {
             WorkingDirectory::Fd(fd) => Some(directory.map_or(fd, Fd::lend)),
             WorkingDirectory::Inherit | WorkingDirectory::Path(_) => None,
         };
-        Child {
-            plan,
-            directory,
-            moves,
-            environment: plan.config.environment.or_else(env::environment),
-            mask,
-            parent: None,
-            report,
-            failure: None,
-        }
+        Child { plan, directory, moves, mask, parent: None, report, failure: None }
     }
 
     /// Returns only if it fails.
@@ -100,9 +89,10 @@ impl<'a> Child<'a> {
         let mut answer = Errno::NOENT;
         let is_not_there = |errno| matches!(errno, Errno::NOENT | Errno::NOTDIR);
         let arguments = self.plan.config.arguments;
+        let environment = self.plan.config.environment.or_else(env::environment);
         let (paths, candidates) = self.plan.config.paths.map_or((arguments, 1), |paths| (paths, usize::MAX));
         for path in paths.take(candidates) {
-            let errno = execute(path, arguments, self.environment);
+            let errno = execute(path, arguments, environment);
             if is_not_there(answer) {
                 answer = errno;
             }
@@ -197,9 +187,11 @@ impl<'a> Child<'a> {
             return Ok(());
         };
         set_death_signal(signal)?;
-        // A parent that has gone already sends no signal.
-        let orphaned = self.parent.is_some() && getppid() != self.parent;
-        if orphaned { Err(Errno::SRCH) } else { Ok(()) }
+        // A parent that has gone already sends no signal. One outside of the child's pid namespace has no number in it.
+        match (getppid(), self.parent) {
+            (Some(parent), Some(expected)) if parent != expected => Err(Errno::SRCH),
+            _ => Ok(()),
+        }
     }
 
     fn run_hook(&mut self) -> Result<(), Errno> {

@@ -14,12 +14,13 @@ const LONGEST_PATH: usize = 4096;
 /// NAME_MAX, without.
 const LONGEST_NAME: usize = 255;
 
-/// Finds the command of this name in the directories of `path`, or, without one, of `PATH`; answers the length of its
-/// path, which is in the buffer then with its NUL.
+/// Finds the command of this name in the directories of `path`, or, without one, of `PATH`; answers its path, which is
+/// in the buffer then.
 ///
 /// A name with a slash is a path already, and only looked at. An empty directory is the working one. `ENOENT`: no
-/// regular file of that name may be executed; `ENAMETOOLONG`. `PATH` is not believed in a set-user-id program.
-pub fn find_command(name: &CStr, path: Option<&CStr>, buffer: &mut [u8]) -> Result<usize, Errno> {
+/// regular file of that name may be executed; `ENAMETOOLONG` also for a buffer that is too short. `PATH` is not
+/// believed in a set-user-id program.
+pub fn find_command<'b>(name: &CStr, path: Option<&CStr>, buffer: &'b mut [u8]) -> Result<&'b CStr, Errno> {
     let name = name.to_bytes();
     let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     if name.is_empty() {
@@ -76,20 +77,26 @@ impl Candidate {
         let path = at_start_of(&self.bytes).ok_or(Errno::NAMETOOLONG)?;
         let stat = rustix::fs::stat(path).map_err(|_| Errno::NOENT)?;
         let is_file = FileType::from_raw_mode(stat.st_mode as _) == FileType::RegularFile;
-        let executable = rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS);
+        let access = |flags| rustix::fs::accessat(CWD, path, Access::EXEC_OK, flags);
+        // A seccomp filter that does not know faccessat2(2) may answer so.
+        let executable = match access(AtFlags::EACCESS) {
+            Err(Errno::PERM) => access(AtFlags::empty()),
+            result => result,
+        };
         if is_file && executable.is_ok() { Ok(()) } else { Err(Errno::NOENT) }
     }
 
     #[allow(clippy::unnecessary_cast, reason = "c_char has a sign on some systems")]
-    fn copy_to(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    fn copy_to<'b>(&self, buffer: &'b mut [u8]) -> Result<&'b CStr, Errno> {
         let place = buffer.get_mut(..self.length).ok_or(Errno::NAMETOOLONG)?;
         place.iter_mut().zip(&self.bytes).for_each(|(place, &byte)| *place = byte as u8);
-        Ok(self.length - 1)
+        crate::sys::cstr::filling(place).ok_or(Errno::NAMETOOLONG)
     }
 }
 
 /// The arguments that run a command with these arguments as another user, through sudo(8), which asks no password:
-/// `sudo -n -u USER -- ARGUMENTS`. `None` when they do not fit; one place is for the end.
+/// `sudo -n -u USER -- ARGUMENTS`. `None` for no user or no arguments, and when they do not fit; one place is for the
+/// end.
 ///
 /// No shell sees the arguments. The path of sudo is left to [`find_command`].
 pub fn sudo_arguments<'a>(
@@ -97,6 +104,9 @@ pub fn sudo_arguments<'a>(
     arguments: Strings<'a>,
     places: &'a mut [StringPlace],
 ) -> Option<Strings<'a>> {
+    if user.is_empty() || arguments.into_iter().next().is_none() {
+        return None;
+    }
     let options = [c"sudo", c"-n", c"-u", user, c"--"];
     Strings::collect(options.map(Thin::from).into_iter().chain(arguments), places)
 }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 pub struct Communication<'a> {
     /// How.
     pub flags: CommunicateFlags,
-    /// What is still to be sent to standard input, which is closed then.
+    /// What is still to be sent to standard input, which is closed then; it is advanced as it is sent.
     pub input: &'a [u8],
     /// Where standard output and standard error go.
     pub outputs: [Output<'a>; 2],
@@ -36,6 +36,7 @@ bitflags::bitflags! {
 
 bitflags::bitflags! {
     /// The outputs whose buffers are full, while more is there.
+    #[must_use]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Full: u32 {
         /// Standard output.
@@ -134,7 +135,7 @@ impl<'a> Exchange<'_, 'a> {
         }
         let mut full = Full::empty();
         for (place, (bit, mut listener)) in outputs.iter().zip(self.listeners()) {
-            if place.has_input() && listener.room() == 0 {
+            if place.has_input() && listener.room() == 0 && listener.waiting()? > 0 {
                 full |= bit;
             } else if place.is_ready() {
                 listener.take(usize::MAX)?;
@@ -214,7 +215,8 @@ impl Listener<'_, '_> {
         self.pipe.as_ref().map_or(Ok(0), |pipe| rustix::io::ioctl_fionread(pipe.lend()).map(|count| count as usize))
     }
 
-    /// Takes what is there, as far as there is room and up to `most` bytes; answers how much. At the end the pipe is closed.
+    /// Takes what is there, as far as there is room and up to `most` bytes; answers how much. At the end the pipe is
+    /// closed.
     fn take(&mut self, most: usize) -> Result<usize, Errno> {
         let Some(pipe) = &*self.pipe else {
             return Ok(0);

@@ -35,8 +35,8 @@ pub struct Config<'a> {
     pub limits: &'a [Limit],
     /// The session or group that the child belongs to.
     pub group: Group,
-    /// What signals do: [`Default`](crate::step::SignalAction::Default) or [`Ignore`](crate::step::SignalAction::Ignore).
-    /// Those that the caller handles have their default in any case.
+    /// What signals do: [`Default`](crate::step::SignalAction::Default) or
+    /// [`Ignore`](crate::step::SignalAction::Ignore). Those that the caller handles have their default in any case.
     pub signal_map: &'a [SignalMapEntry],
     /// The signals that are blocked. `None`: those of the calling thread.
     pub blocked_signals: Option<&'a [c_int]>,
@@ -88,7 +88,7 @@ bitflags::bitflags! {
     pub struct Flags: u32 {
         /// A pidfd of the child is asked for.
         const PIDFD = 1;
-        /// The caller's fds that are not close-on-exec stay open.
+        /// The caller's fds that are not close-on-exec stay open, and those that the hook opens.
         const KEEP_FDS = 1 << 1;
         /// Every signal gets its default disposition, before the map; and none is blocked unless `blocked_signals` says
         /// so.
@@ -97,9 +97,11 @@ bitflags::bitflags! {
         const NO_NEW_PRIVS = 1 << 9;
         /// The child is made by fork(2) and the like, with memory of its own.
         const FORCE_FORK = 1 << 10;
-        /// A child that fails before it executes the program is left for the caller to reap.
+        /// A child that fails before it executes the program is left for the caller to reap: see
+        /// [`Detail::Child`](crate::Detail::Child).
         const NO_REAP = 1 << 11;
-        /// The program becomes a daemon: in a new session that it does not lead, and nobody's child but init's.
+        /// The program is detached: in a new session that it does not lead, and nobody's child but init's. Default
+        /// streams are `/dev/null`. Not with another [`Group`], `NO_REAP` or a death signal.
         const DETACHED = 1 << 12;
     }
 }
@@ -140,7 +142,7 @@ pub struct FdMapping<'a> {
     pub source: Stream<'a>,
     /// The child reads the pipe or the file. Else it writes, but for fd 0.
     pub input: bool,
-    /// Gets the caller's end of a [`Stream::Pipe`].
+    /// Gets the caller's end of a [`Stream::Pipe`], and of nothing else.
     pub end: Option<&'a PipeEnd>,
 }
 
@@ -179,12 +181,13 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// The function gets `context`. Its result, unless 0, stops the child: an errno, whose sign does not matter.
+    /// The function gets `context`. Its result, unless 0, stops the child: 1 to 4095, of either sign, is the errno that
+    /// the call fails with, any other number is `ECANCELED`. [`super::exec`] runs it in this process.
     ///
     /// # Safety
     ///
-    /// The function may be called with the context in a copy of this process in which only the calling thread exists: it
-    /// needs no lock that another thread may hold, and neither allocates nor unwinds.
+    /// The function may be called with the context in a copy of this process in which only the calling thread exists:
+    /// it needs no lock that another thread may hold, and neither allocates nor unwinds.
     #[expect(unsafe_code, reason = "declares what the caller promises")]
     #[must_use]
     pub const unsafe fn new(function: extern "C" fn(*mut c_void) -> c_int, context: *mut c_void) -> Hook {

@@ -7,7 +7,7 @@
 //!
 //! On Linux the child takes these steps on the memory of the caller, whose thread sleeps until the program is executed:
 //! nothing is copied, and a failure is left in memory. Where ids change, the child has a copy, and reports through a
-//! pipe; with a hook, and on other systems, fork(2) makes it.
+//! socket; with a hook, under an emulator and on other systems, fork(2) makes it.
 
 mod child;
 mod command;
@@ -19,7 +19,7 @@ mod start;
 mod wait;
 
 pub use crate::stream::Stream;
-pub use crate::sys::strings::{StringArray, StringPlace, Strings};
+pub use crate::sys::strings::{StringArray, StringPlace, Strings, Thin};
 pub use command::{find_command, sudo_arguments};
 pub use communicate::{CommunicateFlags, Communication, Full, Output};
 pub use config::{Config, FdMapping, Flags, Group, Hook, PipeEnd, WorkingDirectory};
@@ -36,13 +36,13 @@ use crate::sys::fd::Fd;
 use child::Child as ChildHalf;
 use core::mem::take;
 use core::time::Duration;
-use plan::Plan;
+use plan::{Plan, require};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 /// A started program.
 ///
-/// Dropping it closes the pipes and the pidfd; the program goes on, and is a zombie once it has ended.
+/// Dropping it closes the pipes and the pidfd; the program goes on, and unless detached is a zombie once it has ended.
 #[derive(Debug)]
 pub struct Child {
     process: Process,
@@ -57,11 +57,15 @@ pub struct Child {
 
 /// Starts a program, and returns when it has been executed.
 ///
-/// An error names the step in which the child failed, of which nothing is left then; [`Step::Fork`] is the caller's own
-/// failure to make one. No other thread may change the environment during the call.
+/// An error names the step that failed, in the child or, as [`Step::OpenStreams`] and [`Step::Fork`], in the caller;
+/// nothing is left of the child then, but for [`Flags::NO_REAP`]. No other thread may change the environment during the
+/// call.
 ///
-/// Async-signal-safe and thread-safe without a [`Hook`], which makes it run the handlers of pthread_atfork(3).
+/// Thread-safe; async-signal-safe unless fork(2) makes the child (for a [`Hook`], and where there is no other way),
+/// which runs the handlers of pthread_atfork(3).
 pub fn spawn(config: &Config<'_>) -> Result<Child, Error> {
+    let is_lost = |mapping: &FdMapping<'_>| mapping.end.is_some() != matches!(mapping.source, Stream::Pipe);
+    require(!config.fd_map.iter().any(is_lost), Step::MapFds)?;
     let mut prepared = Prepared::EMPTY;
     let (process, pidfd) = start(config, &mut prepared)?;
     for (index, mapping) in config.fd_map.iter().enumerate() {
@@ -169,9 +173,10 @@ impl Child {
 
 /// Starts a program, communicates with it, and waits for its end; no limit is for ever.
 ///
-/// Streams at their default become pipes where there is input to send, or output to take. When the time is over, a buffer
-/// is full (`ENOBUFS`) or a sink fails, the program is killed and reaped, and the buffers hold what had come. One that may
-/// not be killed, as it has another user's rights, goes on.
+/// Streams at their default become pipes where there is input to send, or output to take. Detached programs, unreaped
+/// ones and pipes in the map are refused. `ECHILD` when the status is lost, as always while SIGCHLD is ignored. When
+/// the time is over, a buffer is full (`ENOBUFS`) or a sink fails, the program is killed and reaped, and the buffers
+/// hold what had come. One that may not be killed, as it has another user's rights, goes on.
 pub fn run(
     config: &Config<'_>,
     communication: &mut Communication<'_>,
@@ -185,13 +190,11 @@ pub(crate) fn run_until(
     communication: &mut Communication<'_>,
     deadline: Deadline,
 ) -> Result<ExitStatus, Error> {
-    if config.has(Flags::DETACHED) {
-        return Err(Error::refused(Step::DoubleFork, Errno::INVAL));
-    }
+    require(!config.flags.intersects(Flags::DETACHED | Flags::NO_REAP), Step::Wait)?;
     // Nobody would ever get their ends.
-    if config.fd_map.iter().any(|mapping| matches!(mapping.source, Stream::Pipe)) {
-        return Err(Error::refused(Step::MapFds, Errno::INVAL));
-    }
+    require(!config.fd_map.iter().any(|mapping| matches!(mapping.source, Stream::Pipe)), Step::MapFds)?;
+    let takes_input = matches!(config.streams[0], Stream::Default | Stream::Pipe);
+    require(takes_input || communication.input.is_empty(), Step::Communicate)?;
     let mut config = *config;
     config.flags |= Flags::PIDFD;
     let [out, err] = &communication.outputs;
@@ -208,8 +211,11 @@ pub(crate) fn run_until(
     let whole = |full: Full| if full.is_empty() { Ok(()) } else { Err(Errno::NOBUFS).at(Step::Communicate) };
     let ended = full.and_then(whole).and_then(|()| process.wait(deadline).at(Step::Wait));
     // One that may not be killed, as another user's, would not be waited for in vain, but for ever.
-    if ended.is_err() && matches!(process.signal(libc::SIGKILL), Ok(()) | Err(Errno::SRCH)) {
-        let _ = process.wait(Deadline::NEVER);
-    }
-    ended
+    ended.map_err(|error| match process.signal(libc::SIGKILL) {
+        Ok(()) | Err(Errno::SRCH) => {
+            let _ = process.wait(Deadline::NEVER);
+            error
+        }
+        Err(_) => error.left(process.pid),
+    })
 }

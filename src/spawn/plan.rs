@@ -150,6 +150,6 @@ fn refuse(result: Result<(), Errno>, subject: Step) -> Result<(), Error> {
     result.map_err(|errno| Error::refused(subject, errno))
 }
 
-fn require(condition: bool, subject: Step) -> Result<(), Error> {
+pub(super) fn require(condition: bool, subject: Step) -> Result<(), Error> {
     if condition { Ok(()) } else { Err(Error::refused(subject, Errno::INVAL)) }
 }

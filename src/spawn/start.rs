@@ -135,7 +135,9 @@ impl Plan<'_> {
         let mut grandchild: Option<Grandchild> = None;
         loop {
             let pidfd = grandchild.as_ref().and_then(|grandchild| grandchild.pidfd.as_ref()).map(Fd::lend);
-            match channel::next(reader.lend(), pidfd, end.patience(Deadline::NEVER)) {
+            // Once it has introduced itself, only its end or its success counts.
+            let patience = if grandchild.is_none() { end.patience(Deadline::NEVER) } else { Deadline::NEVER };
+            match channel::next(reader.lend(), pidfd, patience) {
                 Ok(Event::Record(record, pidfd)) => match record.error() {
                     None => grandchild = Some(Grandchild { pid: record.pid, pidfd }),
                     Some(error) => {
@@ -217,9 +219,15 @@ impl Launch<'_> {
     /// before anything else happens.
     #[cold]
     fn bury_orphan(&mut self) {
-        if let Ok(pidfd) = Fd::take(self.pidfd) {
-            let _ = process::kill_by_pidfd(pidfd.lend(), libc::SIGKILL);
-            let _ = poll(&mut [Place::readable(Some(pidfd.number()))], Deadline::NEVER);
+        let Ok(pidfd) = Fd::take(self.pidfd) else {
+            return;
+        };
+        match process::kill_by_pidfd(pidfd.lend(), libc::SIGKILL) {
+            // Not, or no longer, the number of a pidfd.
+            Err(Errno::BADF | Errno::INVAL) => drop(pidfd.into_number()),
+            // One with other rights has memory of its own, too.
+            Err(Errno::PERM) => {}
+            _ => drop(poll(&mut [Place::readable(Some(pidfd.number()))], Deadline::NEVER)),
         }
     }
 

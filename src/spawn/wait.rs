@@ -1,10 +1,10 @@
 //! The end of a started program.
 
-use crate::channel::wait_readable;
 use crate::deadline::{Deadline, pause};
 use crate::sys::fd::{self, Fd};
+use crate::sys::poll::{Place, poll};
 use crate::sys::process;
-use rustix::fd::RawFd;
+use rustix::fd::{AsRawFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
@@ -92,7 +92,7 @@ impl Process {
                 return Err(Errno::TIMEDOUT);
             }
             match self.pidfd(&mut opened) {
-                Some(pidfd) => drop(wait_readable([fd::borrow(pidfd)?; 2], deadline)?),
+                Some(pidfd) => drop(wait_readable(pidfd, deadline)?),
                 None => pause(),
             }
         }
@@ -102,9 +102,8 @@ impl Process {
     pub(crate) fn end(&mut self) -> Result<Option<Result<ExitStatus, Errno>>, Errno> {
         match self.state {
             State::Child => self.reap(WaitOptions::NOHANG)?,
-            State::Detached if self.pidfd < 0 => self.state = State::Lost,
             State::Detached => {
-                if wait_readable([fd::borrow(self.pidfd)?; 2], Deadline::milliseconds(0))? {
+                if wait_readable(fd::borrow(self.pidfd)?.as_raw_fd(), Deadline::milliseconds(0))? {
                     self.state = State::Lost;
                 }
             }
@@ -175,6 +174,10 @@ impl Process {
                 result => return result,
             }
         }
+        // Nothing else tells whose number it is.
+        if self.state == State::Detached {
+            return Err(Errno::BADF);
+        }
         if self.is_reaped() {
             return Err(Errno::SRCH);
         }
@@ -189,7 +192,7 @@ impl Process {
         };
         let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let peek = peek | WaitIdOptions::from_bits_retain(process::wait_options().bits());
-        self.state == State::Child && matches!(waitid(WaitId::Pid(pid), peek), Err(Errno::CHILD))
+        matches!(waitid(WaitId::Pid(pid), peek), Err(Errno::CHILD))
     }
 
     /// SIGTERM, and SIGCONT for one that is stopped; then SIGKILL.
@@ -215,4 +218,11 @@ impl Process {
             result => result,
         }
     }
+}
+
+/// A number that is no fd any more would be ready for ever.
+fn wait_readable(pidfd: RawFd, deadline: Deadline) -> Result<bool, Errno> {
+    let mut places = [Place::readable(Some(pidfd))];
+    let ready = poll(&mut places, deadline)?;
+    if places.iter().any(Place::is_bad) { Err(Errno::BADF) } else { Ok(ready) }
 }

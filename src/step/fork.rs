@@ -192,8 +192,8 @@ pub(crate) struct Grandchild {
 }
 
 impl Grandchild {
-    /// Makes sure that a grandchild that failed, or took too long, ends, and that its locks go with it. Answers the signal that
-    /// ended it, if it is this process's to wait for (a subreaper's).
+    /// Makes sure that a grandchild that failed, or took too long, ends, and that its locks go with it. Answers the
+    /// signal that ended it, if it is this process's to wait for (a subreaper's).
     pub(crate) fn bury(self, reader: &Fd) -> Option<i32> {
         let pid = Pid::from_raw(self.pid)?;
         // Only one in an uninterruptible sleep takes longer.

@@ -1,8 +1,8 @@
 //! Processes that are made without copying this one's memory, or without letting this one run on meanwhile.
 //!
-//! The child runs on the calling thread's own stack, below its frame, while that thread sleeps. It makes raw system calls
-//! only: it has the thread's libc state, locks and errno under its feet. The parent finds in its memory what the child
-//! wrote there. The system call returns twice inside the assembly, and once outside of it.
+//! The child runs on the calling thread's own stack, below its frame, while that thread sleeps. It makes raw system
+//! calls only: it has the thread's libc state, locks and errno under its feet. The parent finds in its memory what the
+//! child wrote there. The system call returns twice inside the assembly, and once outside of it.
 
 use super::fd::Fd;
 use core::ffi::c_int;
@@ -18,7 +18,8 @@ pub(crate) trait Job {
 pub(crate) enum Memory {
     /// The caller's.
     Shared,
-    /// A copy, which is what a change of ids needs: in shared memory that clears the parent's dumpable attribute for good.
+    /// A copy, which is what a change of ids needs: in shared memory that clears the parent's dumpable attribute for
+    /// good.
     Copied,
 }
 
@@ -84,8 +85,9 @@ mod native {
         call.job.run()
     }
 
-    /// Runs the job in a new process; returns when that has executed a program or has ended. All signals must be blocked.
-    /// The number of the pidfd is in `slot` before the process begins, for who wakes although this did not return.
+    /// Runs the job in a new process; returns when that has executed a program or has ended. All signals must be
+    /// blocked. The number of the pidfd is in `slot` before the process begins, for who wakes although this did not
+    /// return.
     pub(crate) fn vfork<J: Job>(request: Request, job: &mut J, slot: &mut RawFd) -> Result<Made, Errno> {
         let mut flags = libc::CLONE_VFORK;
         if request.memory == Memory::Shared {
@@ -125,22 +127,34 @@ mod native {
         };
         let words = [&raw const arguments as usize, size_of::<Arguments>(), 0];
         // SAFETY: the arguments are clone3's, without a stack, and CLONE_VFORK suspends the caller.
-        let pid = unsafe { clone_into(libc::SYS_clone3, words, enter::<J>, (&raw mut call).cast()) }?;
-        Ok(Made { pid, pidfd: own(slot) })
+        let pid = unsafe { clone_into(libc::SYS_clone3, words, enter::<J>, (&raw mut call).cast()) };
+        made(pid, slot)
     }
 
     fn clone<J: Job>(flags: c_int, job: &mut J, slot: &mut RawFd) -> Result<Made, Errno> {
         let mut call = Call { job, clear_handlers: true };
         let words = [flags as usize, 0, &raw mut *slot as usize];
         // SAFETY: the arguments are clone's, without a stack, and CLONE_VFORK suspends the caller.
-        let pid = unsafe { clone_into(libc::SYS_clone, words, enter::<J>, (&raw mut call).cast()) }?;
-        Ok(Made { pid, pidfd: own(slot) })
+        let pid = unsafe { clone_into(libc::SYS_clone, words, enter::<J>, (&raw mut call).cast()) };
+        made(pid, slot)
     }
 
-    fn own(slot: &mut RawFd) -> Option<Fd> {
-        let pidfd = Fd::take(*slot).and_then(fd::above_stdio).ok();
-        *slot = pidfd.as_ref().map_or(-1, Fd::number);
-        pidfd
+    /// The kernel may have filled the slot of a clone that failed then.
+    fn made(pid: Result<c_int, Errno>, slot: &mut RawFd) -> Result<Made, Errno> {
+        let number = core::mem::replace(slot, -1);
+        let made = Made { pid: pid?, pidfd: Fd::take(number).and_then(fd::above_stdio).ok() };
+        *slot = made.pidfd.as_ref().map_or(-1, Fd::number);
+        Ok(made)
+    }
+
+    /// unshare(2) and setns(2) with CLONE_NEWPID leave this process in its own, and make its children in another, which
+    /// has no name before it has a process.
+    fn children_have_another_namespace() -> bool {
+        let mut names = [[0_u8; 32]; 2];
+        let [own, of_children] = &mut names;
+        let read =
+            |path, name: &mut [u8; 32]| rustix::fs::readlinkat_raw(rustix::fs::CWD, path, name.as_mut_slice()).is_ok();
+        read(c"/proc/self/ns/pid", own) && (!read(c"/proc/self/ns/pid_for_children", of_children) || own != of_children)
     }
 
     /// Whether CLONE_VM and CLONE_VFORK do what they say: emulators make a plain fork of them. Asked once.
@@ -170,6 +184,10 @@ mod native {
 
     #[cold]
     fn ask() -> bool {
+        // The first process of a new pid namespace, which the probe would be there, takes the namespace with it.
+        if children_have_another_namespace() {
+            return true;
+        }
         let mut probe = Probe { was_here: false };
         match clone(libc::CLONE_VM | libc::CLONE_VFORK, &mut probe, &mut -1) {
             Ok(made) => reap(made.pid),

@@ -9,6 +9,13 @@ pub(crate) fn at_start_of(bytes: &[c_char]) -> Option<&CStr> {
     end.map(|_| unsafe { CStr::from_ptr(bytes.as_ptr()) })
 }
 
+/// The string that fills these bytes: the first NUL is the last byte.
+pub(crate) fn filling(bytes: &[u8]) -> Option<&CStr> {
+    let end = bytes.iter().position(|&byte| byte == 0)?;
+    // SAFETY: there is a NUL among the bytes.
+    (end + 1 == bytes.len()).then(|| unsafe { CStr::from_ptr(bytes.as_ptr().cast()) })
+}
+
 /// A path up to its last slash, and what is behind that.
 pub(crate) fn split_path(path: &CStr) -> (&[u8], &CStr) {
     let mut directory: &[u8] = &[];

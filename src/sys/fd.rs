@@ -295,8 +295,8 @@ pub(crate) fn list_open(numbers: &mut [RawFd; 512]) -> Result<&[RawFd], Errno> {
     numbers.get(..filled).ok_or(Errno::OVERFLOW)
 }
 
-/// F_GETLK: who has a write lock on the file. Asked as one who wants to read: read locks, which whoever may read the file
-/// can have, are nobody's claim.
+/// F_GETLK: who has a write lock on the file. Asked as one who wants to read: read locks, which whoever may read the
+/// file can have, are nobody's claim.
 #[cfg(target_os = "linux")]
 pub(crate) fn write_lock_holder(file: BorrowedFd<'_>) -> Result<Option<c_int>, Errno> {
     // SAFETY: zero is a lock on the whole file.

@@ -49,16 +49,16 @@ pub(crate) fn poll(places: &mut [Place], deadline: Deadline) -> Result<bool, Err
 }
 
 /// Raw, as libc's poll is a cancellation point.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn native(places: &mut [Place], deadline: Deadline) -> Result<c_int, Errno> {
-    let remaining = deadline.remaining();
-    let remaining = remaining.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    let mut remaining = deadline.remaining();
+    let remaining = remaining.as_mut().map_or(core::ptr::null_mut(), core::ptr::from_mut);
     let arguments = [places.as_mut_ptr() as usize, places.len(), remaining as usize, 0, 0, 0];
-    // SAFETY: places are pollfds, of which so many are read and written; the time is a 64-bit timespec or NULL.
+    // SAFETY: places are pollfds, of which so many are read and written; the time is a timespec, of which the kernel writes what is left, or NULL.
     unsafe { super::arch::syscall6(libc::SYS_ppoll, arguments) }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 fn native(places: &mut [Place], deadline: Deadline) -> Result<c_int, Errno> {
     let round_up = |left: rustix::time::Timespec| {
         left.tv_sec.saturating_mul(1000).saturating_add((left.tv_nsec + 999_999) / 1_000_000)

@@ -20,7 +20,8 @@ pub struct StringArray<'a, const LENGTH: usize> {
     borrowed: PhantomData<&'a CStr>,
 }
 
-/// A place for a string, or for the NULL behind the last: what a list of a length that only the run time knows is made in.
+/// A place for a string, or for the NULL behind the last: what a list of a length that only the run time knows is made
+/// in.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub struct StringPlace(*const c_char);
