@@ -200,6 +200,16 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
+/// A refusal of the configuration, because of a value that `subject` would use.
+pub(crate) fn refuse<T>(result: Result<T, Errno>, subject: Step) -> Result<T, Error> {
+    result.map_err(|errno| Error::refused(subject, errno))
+}
+
+/// A refusal of the configuration unless the condition holds.
+pub(crate) fn require(condition: bool, subject: Step) -> Result<(), Error> {
+    if condition { Ok(()) } else { Err(Error::refused(subject, Errno::INVAL)) }
+}
+
 /// Names the step of a system call's failure.
 pub(crate) trait At<T> {
     fn at(self, step: Step) -> Result<T, Error>;

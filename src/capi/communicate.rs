@@ -1,9 +1,9 @@
 use super::child::{rdaemon_child, rdaemon_exit, with_child};
-use super::intake::{answer, array, handle, limit, refuse, room, sized, sized_out};
+use super::intake::{answer, array, handle, limit, room, sized, sized_out};
 use super::spawn::{rdaemon_spawn_config, with_config};
 use super::status::rdaemon_status;
 use crate::deadline::Deadline;
-use crate::error::Step;
+use crate::error::{Step, refuse};
 use crate::spawn::{self, CommunicateFlags, Communication, Exchange, Full, Output};
 use crate::sys::errno::from_number;
 use core::ffi::{c_char, c_int, c_void};

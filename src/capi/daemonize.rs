@@ -1,10 +1,10 @@
-use super::intake::{Sized_, answer, array, limit, optional_path, refuse, sized, sized_in, sized_out};
+use super::intake::{Sized_, answer, array, limit, optional_path, sized, sized_in, sized_out};
 use super::pidfile::{rdaemon_pidfile, rdaemon_pidfile_options};
 use super::status::rdaemon_status;
 use super::steps::{Limits, SignalMap, rdaemon_identity, rdaemon_limit, rdaemon_signal_action, step_mode};
 use super::stream::rdaemon_stream;
 use crate::daemon::{self, Config, Daemonized, Detach, Flags, StartedBy, Stream};
-use crate::error::{Error, Step};
+use crate::error::{Error, Step, refuse};
 use crate::sys::fd::{self, Fd};
 use core::ffi::{c_char, c_int};
 use core::mem::offset_of;

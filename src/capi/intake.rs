@@ -1,6 +1,5 @@
 //! Pointers, sizes and fds from C: raw before, checked after. The only place that dereferences.
 
-use crate::error::{Error, Step};
 use crate::spawn::Strings;
 use crate::sys::errno;
 use core::ffi::{CStr, c_char, c_int};
@@ -211,9 +210,4 @@ impl Text {
 /// A result as C wants it, the caller's errno left alone.
 pub(super) fn answer(call: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
     errno::preserved(|| call().unwrap_or_else(|errno| errno.raw_os_error().wrapping_neg()))
-}
-
-/// A refusal of the configuration.
-pub(super) fn refuse<T>(result: Result<T, Errno>, subject: Step) -> Result<T, Error> {
-    result.map_err(|errno| Error::refused(subject, errno))
 }

@@ -1,7 +1,7 @@
-use super::intake::{self, Sized_, answer, path, refuse, sized, sized_in, sized_out};
+use super::intake::{self, Sized_, answer, path, sized, sized_in, sized_out};
 use super::status::rdaemon_status;
 use super::steps::step_mode;
-use crate::error::Step;
+use crate::error::{Step, refuse};
 use crate::pidfile::{self, Flags, Options, Pidfile, State};
 use core::ffi::{c_char, c_int};
 use rustix::io::Errno;

@@ -1,11 +1,11 @@
 use super::child::rdaemon_child;
 use super::intake::{
-    Converted, Sized_, answer, array, optional_path, optional_strings, out, refuse, sized, sized_in, sized_out,
+    Converted, Sized_, answer, array, optional_path, optional_strings, out, sized, sized_in, sized_out,
 };
 use super::status::rdaemon_status;
 use super::steps::{Limits, SignalMap, rdaemon_identity, rdaemon_limit, rdaemon_signal_action, step_mode};
 use super::stream::rdaemon_stream;
-use crate::error::{Error, Step};
+use crate::error::{Error, Step, refuse};
 use crate::spawn::{self, Config, FdMapping, Flags, Group, Hook, Prepared, WorkingDirectory};
 use crate::stream::Stream;
 use crate::sys::fd::{self, Fd};

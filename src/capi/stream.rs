@@ -1,6 +1,6 @@
-use super::intake::{path, refuse};
+use super::intake::path;
 use super::steps::step_mode;
-use crate::error::{Error, Step};
+use crate::error::{Error, Step, refuse};
 use crate::stream::Stream;
 use crate::sys::fd;
 use core::ffi::c_char;

@@ -1,6 +1,6 @@
 use super::config::{Config, Detach, Flags};
 use super::started_by::evidence;
-use crate::error::{Error, Step};
+use crate::error::{Error, Step, refuse, require};
 use crate::step::{SignalAction, SignalMapEntry};
 use crate::stream::{Direction, Stream, check_path};
 use rustix::fs::Mode;
@@ -55,14 +55,6 @@ impl<'a> Plan<'a> {
             None => DEFAULT_MAP.split_last().map_or(&[], |(_, ignored)| ignored),
         }
     }
-}
-
-fn refuse(result: Result<(), Errno>, subject: Step) -> Result<(), Error> {
-    result.map_err(|errno| Error::refused(subject, errno))
-}
-
-fn require(condition: bool, subject: Step) -> Result<(), Error> {
-    if condition { Ok(()) } else { Err(Error::refused(subject, Errno::INVAL)) }
 }
 
 fn flags(config: &Config<'_>) -> Result<(), Error> {

@@ -30,13 +30,13 @@ pub(crate) use prepared::Prepared;
 pub(crate) use wait::{Process, State};
 
 use crate::deadline::Deadline;
-use crate::error::{At, Error, Step};
+use crate::error::{At, Error, Step, require};
 use crate::sys::child_signals::Set;
 use crate::sys::fd::Fd;
 use child::Child as ChildHalf;
 use core::mem::take;
 use core::time::Duration;
-use plan::{Plan, require};
+use plan::Plan;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 

@@ -1,5 +1,5 @@
 use super::config::{Config, FdMapping, Flags, Group, WorkingDirectory};
-use crate::error::{Error, Step};
+use crate::error::{Error, Step, refuse, require};
 use crate::step::SignalAction;
 use crate::stream::{Direction, Stream, check_path};
 use crate::sys::fd::{borrow_open, numbers};
@@ -144,12 +144,4 @@ impl FdMapping<'_> {
 
 fn not_negative(fd: RawFd) -> Result<(), Errno> {
     if fd < 0 { Err(Errno::BADF) } else { Ok(()) }
-}
-
-fn refuse(result: Result<(), Errno>, subject: Step) -> Result<(), Error> {
-    result.map_err(|errno| Error::refused(subject, errno))
-}
-
-pub(super) fn require(condition: bool, subject: Step) -> Result<(), Error> {
-    if condition { Ok(()) } else { Err(Error::refused(subject, Errno::INVAL)) }
 }
