@@ -25,7 +25,9 @@ pub use communicate::{CommunicateFlags, Communication, Full, Output};
 pub use config::{Config, FdMapping, Flags, Group, Hook, PipeEnd, WorkingDirectory};
 pub use wait::{Exit, ExitStatus};
 
-pub(crate) use communicate::{Exchange, Pipes};
+pub(crate) use communicate::Exchange;
+#[cfg(feature = "capi")]
+pub(crate) use communicate::Pipes;
 pub(crate) use prepared::Prepared;
 pub(crate) use wait::{Process, State};
 
