@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -1115,4 +1116,11 @@ TEST(a_file_that_finds_no_number_above_the_streams_is_not_left) {
     Config config = {.argv = STRINGS("/bin/true"), .streams[1] = file_stream(path, 0, 0)};
     CHECK_INT(rdaemon_spawn(RDAEMON_SIZED(&config), NULL, 0, NULL, 0), -EMFILE);
     CHECK_INT(access(path, F_OK), -1);
+}
+
+TEST_EACH_WAY(a_file_that_was_created_stays) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", scratch_path("created"));
+    OUTPUT_OF(.argv = STRINGS("/bin/echo", "written"), .streams[1] = file_stream(path, 0, 0));
+    CHECK_STR(file_text(path), "written\n");
 }

@@ -314,7 +314,7 @@ static struct {
     sem_t ready;
     int fd, signal_number;
     pid_t caller;
-    atomic_int sent;
+    atomic_int sent, unblocked;
 } aim;
 
 static void *signal_children(void *unused) {
@@ -322,6 +322,10 @@ static void *signal_children(void *unused) {
         ;
     for (;;) {
         struct held_call call = held_next(aim.fd);
+        /* A handler that ran in the caller meanwhile would run on the stack that the child is on.
+         */
+        if (call.pid != aim.caller && !signal_in(aim.caller, "SigBlk", aim.signal_number))
+            atomic_fetch_add(&aim.unblocked, 1);
         if (call.pid != aim.caller && kill(call.pid, aim.signal_number) == 0)
             atomic_fetch_add(&aim.sent, 1);
         held_release(aim.fd, &call);
@@ -344,6 +348,8 @@ static int status_when_signalled(const Config *config, int signal_number) {
     int status = reap(&spawned);
     CHECK_INT(atomic_load(&storm->strangers), 0);
     CHECK(atomic_load(&aim.sent) > 0);
+    if (!config->hook)
+        CHECK_INT(atomic_load(&aim.unblocked), 0);
     return status;
 }
 

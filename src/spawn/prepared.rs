@@ -107,8 +107,11 @@ impl<'a> Prepared<'a> {
 
     /// The caller's end of the pipe that the plan's mapping of this index is.
     fn take_end(&mut self, index: usize) -> Option<Fd> {
-        let opened = core::mem::replace(self.opened.get_mut(index)?, Opened::Nothing);
-        if let Opened::Pipe { ours, .. } = opened { Some(ours) } else { None }
+        let place = self.opened.get_mut(index).filter(|opened| matches!(opened, Opened::Pipe { .. }))?;
+        match core::mem::replace(place, Opened::Nothing) {
+            Opened::Pipe { ours, .. } => Some(ours),
+            Opened::File(_) | Opened::Nothing => None,
+        }
     }
 
     /// The child has its files: closing is not undoing from now on.
