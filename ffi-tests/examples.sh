@@ -89,7 +89,7 @@ expect "a grandchild that holds the output is not waited for" 0 "$counted" comma
     seq -s , "$1"' sh
 # Whichever cannot be started, the others are run.
 some_run() {
-    (ulimit -n 40 && "$programs/commands" 30 true | sed 's/^ *[0-9]*: //' | sort | uniq -c) >"$directory/difference"
+    (prlimit --nofile=40 "$programs/commands" 30 true | sed 's/^ *[0-9]*: //' | sort | uniq -c) >"$directory/difference"
     awk '/exited with 0/ { ran = $1 } /: Too many open files/ { failed = $1 } END { exit ran + failed != 50 || !ran || !failed }' \
         "$directory/difference"
 }
