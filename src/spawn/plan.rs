@@ -19,10 +19,10 @@ pub(super) const MOST_FDS: usize = 3 + Config::MOST_MAPPINGS;
 impl<'a> Plan<'a> {
     /// For a new process. All refusals are here, before anything has changed.
     pub(super) fn new(config: &'a Config<'a>) -> Result<Plan<'a>, Error> {
-        const OF_A_CHILD: Flags = Flags::NO_REAP;
-        let detached = config.has(Flags::DETACHED);
-        let one_parent = !detached || (!config.flags.intersects(OF_A_CHILD) && config.death_signal.is_none());
-        require(one_parent && (!detached || config.group == Group::Inherit), Step::DoubleFork)?;
+        // A detached program has no parent that could reap it or whose end it could follow, and its own place.
+        let needs_parent = config.has(Flags::NO_REAP) || config.death_signal.is_some();
+        let stays = needs_parent || config.group != Group::Inherit;
+        require(!(config.has(Flags::DETACHED) && stays), Step::DoubleFork)?;
         Plan::of(config)
     }
 
