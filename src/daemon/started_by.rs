@@ -3,7 +3,7 @@
 use crate::sys::env;
 use core::ffi::CStr;
 use rustix::fs::FileType;
-use rustix::process::{Pid, getpid, getppid, getsid};
+use rustix::process::{Pid, getpid, getppid};
 
 bitflags::bitflags! {
     /// What is known of who started this process. Variables that name no pid are inherited by children of children,
@@ -106,7 +106,7 @@ fn own_pidfd_id() -> Option<u64> {
 
 /// An orphan has process 1 as its parent, too, but what an init starts leads a session.
 fn parent_is_init() -> bool {
-    getppid() == Some(Pid::INIT) && getsid(None) == Ok(getpid()) && first_process_is_init()
+    getppid() == Some(Pid::INIT) && crate::sys::process::leads_session() && first_process_is_init()
 }
 
 /// In a container process 1 may be anything.

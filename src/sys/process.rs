@@ -53,6 +53,14 @@ pub(crate) fn wait_options() -> WaitOptions {
     return WaitOptions::empty();
 }
 
+/// Whether getsid(2) names the caller. It is 0 where the leader is outside of the pid namespace, for which rustix has no
+/// value.
+pub(crate) fn leads_session() -> bool {
+    // SAFETY: getsid takes a number.
+    let session = unsafe { libc::getsid(0) };
+    session == rustix::process::getpid().as_raw_pid()
+}
+
 /// Waits for a child whose end is near, and forgets it. Somebody else may have done so: then that is that.
 pub(crate) fn reap(pid: c_int) {
     while matches!(waitpid(Pid::from_raw(pid), wait_options()), Err(Errno::INTR)) {}
