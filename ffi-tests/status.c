@@ -38,6 +38,10 @@ static const char *const step_names[] = {
     [RDAEMON_STEP_EXEC] = "exec",
     [RDAEMON_STEP_COMMUNICATE] = "communicate",
     [RDAEMON_STEP_WAIT] = "wait",
+    [RDAEMON_STEP_LOG_PUMP] = "log_pump",
+    [RDAEMON_STEP_PIDFILE_READ] = "pidfile_read",
+    [RDAEMON_STEP_SIGNAL] = "signal",
+    [RDAEMON_STEP_STOP] = "stop",
 };
 enum { STEPS = sizeof step_names / sizeof *step_names };
 
@@ -49,7 +53,7 @@ TEST(status_is_64_bytes) {
 }
 
 TEST(each_step_has_its_name) {
-    CHECK_INT(STEPS, 31);
+    CHECK_INT(STEPS, 35);
     for (int step = 0; step < STEPS; step++)
         CHECK_STR(rdaemon_step_name(step), step_names[step]);
 }

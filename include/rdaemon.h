@@ -3,7 +3,7 @@
 
 /*
  * rdaemon: what a Unix daemon needs. Become one, hold a pidfile that tells the truth, drop privileges, say when ready,
- * start other programs and know why they did not start.
+ * control one that runs, log, start other programs and know why they did not start.
  *
  * The smallest daemon:
  *
@@ -29,6 +29,10 @@
  *         return 1;
  *     }
  *
+ * Another process stops it:
+ *
+ *     int result = rdaemon_control_stop("/run/served.pid", 5000, 1000, RDAEMON_SIZED(&status));
+ *
  * Another program, and what it says:
  *
  *     char text[4096];
@@ -53,15 +57,16 @@
  *   each other.
  * - Outputs are named ret_, and are written on success only; ret_status is always written. A struct shorter than the
  *   library's is filled as far as it goes, the tail of a longer one is zeroed. No argument is both input and output
- *   but a handle: struct rdaemon_pidfile, struct rdaemon_child, struct rdaemon_communication.
+ *   but a handle: struct rdaemon_pidfile, rdaemon_child, rdaemon_communication, rdaemon_syslog.
  * - Time limits are in milliseconds of CLOCK_MONOTONIC; -1 is for ever, any other negative one -EINVAL. A signal does
  *   not end a wait.
  * - Strings and arrays are borrowed for the call. A pointer that is not NULL must point to what its type and its size
  *   or length say; a string ends with a NUL.
  * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. An fd is yours to
  *   close with close(2).
- * - The library never allocates, prints or exits the caller, and takes no mutex. Each comment tells whether a
- *   function is async-signal-safe and thread-safe.
+ * - The library never allocates, prints or exits the caller, and takes no mutex; but a daemon made by
+ *   rdaemon_control_start() ends with exit(3), and libc may allocate in rdaemon_real_users() and rdaemon_find_user().
+ *   Each comment tells whether a function is async-signal-safe and thread-safe.
  */
 
 #include <stddef.h>
@@ -153,6 +158,14 @@ enum rdaemon_step {
     RDAEMON_STEP_COMMUNICATE = 29,
     /// The end of the program awaited.
     RDAEMON_STEP_WAIT = 30,
+    /// Daemon, between umask and chroot: the process started that logs syslog streams.
+    RDAEMON_STEP_LOG_PUMP = 31,
+    /// Of a controller: pidfile opened, and judged.
+    RDAEMON_STEP_PIDFILE_READ = 32,
+    /// Of a controller: signal sent.
+    RDAEMON_STEP_SIGNAL = 33,
+    /// Of a controller: the daemon's end awaited.
+    RDAEMON_STEP_STOP = 34,
 };
 
 /// What rdaemon_redirect_stdio() takes besides fds.
@@ -246,6 +259,10 @@ enum rdaemon_stream_action {
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
     /// A spawned program only: a new pipe, whose other end the caller gets.
     RDAEMON_STREAM_PIPE = 6,
+    /// Standard output and error of a daemon only: the system's log, as rdaemon_config.syslog says, line by line, through
+    /// a process as of rdaemon_log_pump(). Lines of standard output have level info, of standard error err, unless they
+    /// start with "<n>".
+    RDAEMON_STREAM_SYSLOG = 7,
 };
 
 /// Whether a new process is made: the field detach of struct rdaemon_config.
@@ -386,14 +403,38 @@ enum rdaemon_communicate_result {
     RDAEMON_COMMUNICATE_STDERR_FULL = 2,
 };
 
+/// What the functions of a controller return on success.
+enum rdaemon_control_result {
+    /// No daemon runs.
+    RDAEMON_CONTROL_NOT_RUNNING = 0,
+    /// A daemon runs; of rdaemon_control_signal(): it has got the signal.
+    RDAEMON_CONTROL_RUNNING = 1,
+    /// A daemon is starting, or only workers of a dead one remain. There is nobody to signal.
+    RDAEMON_CONTROL_HELD = 2,
+    /// Of rdaemon_control_stop(): the daemon has ended after SIGTERM.
+    RDAEMON_CONTROL_STOPPED = 3,
+    /// Of rdaemon_control_stop(): SIGTERM was not enough, SIGKILL was.
+    RDAEMON_CONTROL_KILLED = 4,
+};
+
+/// Flags of struct rdaemon_syslog_options.
+enum rdaemon_syslog_flags {
+    /// The process's pid is in the tag: ident[pid]. With RDAEMON_STREAM_SYSLOG it is the daemon's, with
+    /// rdaemon_log_pump() that of the caller.
+    RDAEMON_SYSLOG_PID = 1,
+    /// Opening succeeds although nobody listens yet.
+    RDAEMON_SYSLOG_LATER = 2,
+};
+
 /// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
 struct rdaemon_status {
     /// The step that failed (enum rdaemon_step); RDAEMON_STEP_NONE on success.
     int32_t step;
     /// The negative errno that the call returned; 0 on success.
     int32_t error;
-    /// On success of rdaemon_daemonize() the daemon's pid, of rdaemon_spawn() the child's; that of a failed child which
-    /// RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
+    /// On success of rdaemon_daemonize() and rdaemon_control_start() the daemon's pid, of rdaemon_spawn() the child's, of
+    /// the other rdaemon_control_ functions that of the daemon that runs, has got the signal, or was stopped; that of a
+    /// failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
     /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
     int32_t pid;
     /// The signal that killed a process before it could report, where known; else 0.
@@ -508,6 +549,18 @@ struct rdaemon_stream {
     uint32_t mode;
 };
 
+/// Where messages go, and what they are tagged with.
+struct rdaemon_syslog_options {
+    /// enum rdaemon_syslog_flags.
+    uint32_t flags;
+    /// LOG_USER and the like, from <syslog.h>; 0: LOG_DAEMON.
+    int32_t facility;
+    /// The tag: 1 to 63 printable ASCII characters, no blank, \':\' or \'[\' among them.
+    const char *ident;
+    /// The socket, of at most 107 bytes. NULL: the system's, /dev/log.
+    const char *path;
+};
+
 /// What kind of daemon the process becomes. All zero is the classic, safe daemon: detached, in "/", umask 0, standard
 /// streams on /dev/null, every other fd closed, no core dumps, SIGTTIN, SIGTTOU and SIGTSTP ignored.
 ///
@@ -549,6 +602,8 @@ struct rdaemon_config {
     size_t limits_len;
     /// Whose rights the daemon has.
     struct rdaemon_identity identity;
+    /// For RDAEMON_STREAM_SYSLOG: which log, and as whom. It counts only with such a stream, and ident is required then.
+    struct rdaemon_syslog_options syslog;
 };
 
 /// What the caller has afterwards. Which fields are set depends on which process it is.
@@ -711,6 +766,80 @@ struct rdaemon_communication {
     size_t input_sent;
     /// Where standard output and standard error go.
     struct rdaemon_output outputs[2];
+};
+
+/// What a daemon does that a controller starts. The hooks are called by signal handlers, and must be async-signal-safe;
+/// all signals are blocked in their thread meanwhile. In a process that the daemon forks none is called: a signal that
+/// terminates the daemon ends that process, and those with a hook do nothing.
+struct rdaemon_worker {
+    /// What the daemon is there for. Its result is the exit status, for exit(3). daemon has its pid, its ready_fd with
+    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned. Not NULL.
+    int (*run)(void *context, const struct rdaemon_daemon *daemon);
+    /// For SIGUSR1. NULL: its disposition stays.
+    void (*on_user1)(void *context);
+    /// For SIGUSR2. NULL: its disposition stays.
+    void (*on_user2)(void *context);
+    /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE. 0, or NULL here: the daemon
+    /// ends now; else it goes on, and run is to return soon.
+    int (*on_terminate)(void *context);
+    /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL: nothing.
+    void (*at_exit)(void *context);
+    /// For all of these.
+    void *context;
+};
+
+/// A signal that has come. Elsewhere than on Linux only its number is known.
+struct rdaemon_signal {
+    /// Its number.
+    int32_t signal;
+    /// si_code of sigaction(2): SI_USER, SI_QUEUE, CLD_EXITED and the like.
+    int32_t code;
+    /// Who sent it, or the child that SIGCHLD tells of.
+    int32_t pid;
+    /// As whom that process runs.
+    uint32_t uid;
+    /// Of SIGCHLD: the exit status, or the signal.
+    int32_t status;
+    /// Of sigqueue(3): the integer.
+    int32_t value;
+    /// Zero.
+    uint32_t reserved[2];
+};
+
+/// A connection to the log: plain data, for one thread at a time. Of zeros it is a closed one.
+struct rdaemon_syslog {
+    /// The socket, whose number stays the same; -1 or 0: none.
+    int32_t fd;
+    /// enum rdaemon_syslog_flags.
+    uint32_t flags;
+    /// The facility of messages that name none.
+    int32_t facility;
+    /// Lines lost since the last one that arrived.
+    uint32_t lost;
+    /// The library's.
+    uint32_t state;
+    /// Zero.
+    uint32_t reserved[3];
+    /// The tag.
+    char ident[64];
+    /// The socket's path; empty: the system's.
+    char path[112];
+};
+
+/// An account. Its strings live until the visitor returns.
+struct rdaemon_user {
+    /// Its name.
+    const char *name;
+    /// The home directory.
+    const char *home;
+    /// The login shell; empty is /bin/sh.
+    const char *shell;
+    /// The full name, and more; may be empty.
+    const char *gecos;
+    /// The user id.
+    uint32_t uid;
+    /// The id of the primary group.
+    uint32_t gid;
 };
 
 #ifdef __cplusplus
@@ -968,9 +1097,9 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// Makes the process a daemon.
 ///
 /// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
-/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of
-/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds;
-/// umask; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
+/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null, the files of the
+/// streams and the log; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the
+/// fds; umask; start the process that logs; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
 /// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
 ///
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
@@ -1237,6 +1366,206 @@ int rdaemon_sudo_argv(const char *user,
                       const char *const *argv,
                       const char **ret_argv,
                       size_t len);
+
+/// Asks who runs, and changes nothing. Whom to signal the kernel says, who names the holder of the pidfile's process
+/// lock; what is written in the file counts for nothing.
+///
+/// ret_pidfd, unless NULL, gets a pidfd of the daemon, which poll(2) says to be readable when it has ended (yours to
+/// close; elsewhere than on Linux a kqueue), or -1 when none runs. ret_status, which may be NULL, tells the daemon's pid.
+///
+/// Returns RDAEMON_CONTROL_NOT_RUNNING, also when there is no such file, RDAEMON_CONTROL_RUNNING or
+/// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: anybody may write the file, or it belongs to neither root
+/// nor the caller, and the daemon does not run as its owner; it might name anybody. -EINVAL, -EISDIR, -ELOOP, -EMLINK
+/// and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOSYS on a Linux without pidfds; or any error of open(2).
+/// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
+/// Since 0.1.0.
+int rdaemon_control_query(const char *pidfile,
+                          int *ret_pidfd,
+                          struct rdaemon_status *ret_status,
+                          size_t ret_status_size);
+
+/// Sends the daemon a signal; signal 0 only asks whether it could be sent. On Linux the signal goes to the very process
+/// that holds the lock, by a pidfd: never to another one that has got its number.
+///
+/// ret_status, which may be NULL, tells the pid that has got the signal.
+///
+/// Returns RDAEMON_CONTROL_RUNNING when it was sent, RDAEMON_CONTROL_NOT_RUNNING or RDAEMON_CONTROL_HELD when there was
+/// nobody to send it to. -EINVAL for a signal that does not exist; -EPERM at RDAEMON_STEP_SIGNAL without the right to
+/// signal the daemon; or what rdaemon_control_query() returns.
+/// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile. Since 0.1.0.
+int rdaemon_control_signal(const char *pidfile,
+                           int signal,
+                           struct rdaemon_status *ret_status,
+                           size_t ret_status_size);
+
+/// Stops the daemon: SIGTERM, and SIGCONT in case it is stopped; when it has not ended after term_timeout_ms, SIGKILL,
+/// and kill_timeout_ms for that to work. Both are time limits (see the conventions). A daemon that is starting is waited
+/// for, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the rights suffice.
+///
+/// ret_status, which may be NULL, tells the pid of the daemon that was stopped.
+///
+/// Returns RDAEMON_CONTROL_STOPPED or RDAEMON_CONTROL_KILLED; RDAEMON_CONTROL_NOT_RUNNING when there was nobody to stop;
+/// RDAEMON_CONTROL_HELD when after term_timeout_ms the file is still held by nobody who could be stopped: workers of a
+/// dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended, SIGKILL or not; -EBADMSG: no daemon runs, and
+/// the file, which is left, is no pidfile, for there is no number in it; -EPERM at RDAEMON_STEP_SIGNAL; -EINVAL for a bad
+/// time limit; or what rdaemon_control_query() returns.
+/// Async-signal-safe, thread-safe; needs about 5 KiB of stack. The daemon must not call it for its own pidfile.
+/// Since 0.1.0.
+int rdaemon_control_stop(const char *pidfile,
+                         int term_timeout_ms,
+                         int kill_timeout_ms,
+                         struct rdaemon_status *ret_status,
+                         size_t ret_status_size);
+
+/// Makes a daemon, as rdaemon_daemonize() does, in which worker->run runs. config must name a pidfile; of many starts, in
+/// whatever processes and threads, one succeeds.
+///
+/// SIGTERM is RDAEMON_SIGNAL_TERMINATE unless the signal map has a line for it. ret_daemon, which may be NULL, gets the
+/// daemon's pid and its pidfd, yours to close; its ready_fd is -1. With RDAEMON_NOTIFY_READY the call waits until run
+/// has said rdaemon_ready() or rdaemon_fail(); config->timeout_ms is the limit for that as well. A daemon that does not
+/// get ready is ended by SIGTERM, and by SIGKILL a second later.
+///
+/// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or by
+/// the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
+/// rdaemon_detach), which then is the daemon itself. -EINVAL without a run or a pidfile, or when the signal map has a
+/// line for a signal with a hook; -EEXIST when a daemon runs already: ret_status tells its pid; what
+/// rdaemon_daemonize() returns else; and with RDAEMON_NOTIFY_READY what rdaemon_wait_ready() does. After a failure no
+/// daemon and no pidfile of it is left.
+///
+/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling process
+/// has given to atexit(3) run in the daemon, too, when run has returned.
+/// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
+int rdaemon_control_start(const struct rdaemon_config *config,
+                          size_t config_size,
+                          const struct rdaemon_worker *worker,
+                          size_t worker_size,
+                          struct rdaemon_daemon *ret_daemon,
+                          size_t ret_daemon_size,
+                          struct rdaemon_status *ret_status,
+                          size_t ret_status_size);
+
+/// Stops the daemon, as rdaemon_control_stop() does, and starts one, as rdaemon_control_start() does: the configuration
+/// is that of the last start. One that is refused stops nothing.
+///
+/// Returns the new daemon's pid (> 0), or what those two return on failure. -EEXIST when another start was quicker, or,
+/// with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.
+/// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
+int rdaemon_control_restart(const struct rdaemon_config *config,
+                            size_t config_size,
+                            const struct rdaemon_worker *worker,
+                            size_t worker_size,
+                            int term_timeout_ms,
+                            int kill_timeout_ms,
+                            struct rdaemon_daemon *ret_daemon,
+                            size_t ret_daemon_size,
+                            struct rdaemon_status *ret_status,
+                            size_t ret_status_size);
+
+/// Blocks the signals in the calling thread, and opens an fd, for an event loop, that is readable when one of them has
+/// come; rdaemon_signals_next() takes it. An ignored signal comes too. One that comes again before it is taken is one
+/// signal, as everywhere, unless it is a real-time signal; none that came is lost.
+///
+/// Call it before there are threads, which inherit the mask: a thread that does not block a signal gets it. So do
+/// programs that are started, but for RDAEMON_SPAWN_RESET_SIGNALS and RDAEMON_SPAWN_SIGNAL_MASK.
+///
+/// Returns the fd, non-blocking and yours to close, after which the signals are still blocked; -EINVAL for no signals,
+/// NULL, or a signal that does not exist, cannot be caught or belongs to libc; or any error of signalfd(2). After a
+/// failure nothing is blocked.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_signals_open(const int32_t *signals,
+                         size_t signals_len);
+
+/// Takes the next signal that has come.
+///
+/// fd is that of rdaemon_signals_open(). timeout_ms is a time limit (see the conventions); 0 does not wait. ret_signal
+/// may be NULL.
+///
+/// Returns the signal's number (> 0); -ETIMEDOUT when none has come in time; -EBADF for an fd that is not open, -EINVAL
+/// for another kind of fd or a bad timeout_ms.
+/// Async-signal-safe, thread-safe: each signal is taken once. Since 0.1.0.
+int rdaemon_signals_next(int fd,
+                         int timeout_ms,
+                         struct rdaemon_signal *ret_signal,
+                         size_t ret_signal_size);
+
+/// Connects to the system's log. Call it before chroot(2), after which the connection goes on; it can be made anew then
+/// only if the socket is in the new root directory.
+///
+/// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has; or,
+/// without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_syslog_open(const struct rdaemon_syslog_options *options,
+                        size_t options_size,
+                        struct rdaemon_syslog *ret_log,
+                        size_t ret_log_size);
+
+/// Logs each line of the len bytes at text, which need no NUL, and no newline at their end; blank lines are none.
+///
+/// priority is a level, LOG_ERR and the like, which may be combined with a facility. A message is a datagram of at most
+/// 1024 bytes, "<priority>ident[pid]: text", as RFC 3164 has it, but without a timestamp, which the receiver knows. A
+/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become \\xNN.
+///
+/// When the server was restarted the connection is made anew. A server that does not read is waited for, a second long;
+/// after that no more, until it reads. Lines that are lost are counted in log->lost; as soon as one arrives again, the
+/// number is logged before it, with level LOG_WARNING.
+///
+/// Returns 0; the error that lost the last line that was lost, as -EAGAIN for a server that does not read, -ENOENT or
+/// -ECONNREFUSED for none; -EINVAL for NULL, a handle that is none, or a priority that does not exist.
+/// Async-signal-safe, thread-safe with other handles; needs about 5 KiB of stack. Since 0.1.0.
+int rdaemon_syslog(struct rdaemon_syslog *log,
+                   size_t log_size,
+                   int priority,
+                   const char *text,
+                   size_t len);
+
+/// Closes the connection. A handle that is closed already is fine.
+///
+/// Returns 0, or -EINVAL for NULL or a short handle.
+/// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
+int rdaemon_syslog_close(struct rdaemon_syslog *log, size_t log_size);
+
+/// Starts a process that logs what is written to the fd that is returned, line by line as rdaemon_syslog() does, until
+/// its last writer has closed it: for the streams of a program, or for fds 1 and 2 of this process.
+///
+/// A line that starts with "<n>", n from 0 to 7, has that level, and is logged without it; the others have that of
+/// priority. identity is whose rights the process has; NULL, 0: the caller's. It is the child of init, or of the nearest
+/// subreaper, in a session of its own, with no fds but the pipe and a copy of the log's; it blocks all signals, so that
+/// what ends the daemon leaves its last words to be logged. Writing to the fd when the process has gone raises SIGPIPE.
+///
+/// Returns the fd, yours to close; -EINVAL for NULL, a handle that is none, a priority that does not exist or a bad
+/// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was killed.
+/// Not async-signal-safe; threads as with rdaemon_double_fork(). Since 0.1.0.
+int rdaemon_log_pump(const struct rdaemon_syslog *log,
+                     size_t log_size,
+                     int priority,
+                     const struct rdaemon_identity *identity,
+                     size_t identity_size);
+
+/// Visits the accounts of people: those with a uid from UID_MIN of /etc/login.defs on (500 where there is none), and a
+/// shell that is not called nologin or false. They come from getpwent(3), so directory services count.
+///
+/// A result of the visitor other than 0 ends it and is returned: best a positive number, or a negative errno.
+///
+/// Returns 0 when all were visited, the visitor's result, -EINVAL for NULL, or any error of getpwent(3).
+/// Neither async-signal-safe nor thread-safe with getpwent(3), which the visitor must not call; libc may allocate.
+/// Since 0.1.0.
+int rdaemon_real_users(int (*visitor)(void *context, const struct rdaemon_user *user),
+                       void *context);
+
+/// Looks up a user by name, for rdaemon_drop_privileges() and the field identity of the configs.
+///
+/// ret_identity gets the uid, the gid and all groups of the user, which are written to groups, an array of groups_len: it
+/// points there. Call it before chroot(2).
+///
+/// Returns the number of groups (> 0), the primary one among them; -ENOENT for no such user; -E2BIG when they are more
+/// than groups_len; -EINVAL for NULL or an empty name; or any error of getpwnam_r(3). After a failure groups may hold
+/// some.
+/// Not async-signal-safe; thread-safe; libc may allocate. Needs about 9 KiB of stack. Since 0.1.0.
+int rdaemon_find_user(const char *name,
+                      uint32_t *groups,
+                      size_t groups_len,
+                      struct rdaemon_identity *ret_identity,
+                      size_t ret_identity_size);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -99,6 +99,14 @@ steps! {
     Communicate = 29 "communicate" c"communicate",
     /// The end of a program awaited.
     Wait = 30 "wait" c"wait",
+    /// Pump of a daemon's syslog streams started.
+    LogPump = 31 "log_pump" c"log_pump",
+    /// Pidfile opened by a controller, and judged.
+    PidfileRead = 32 "pidfile_read" c"pidfile_read",
+    /// Signal sent to a daemon.
+    Signal = 33 "signal" c"signal",
+    /// The end of a daemon awaited.
+    Stop = 34 "stop" c"stop",
 }
 
 /// A failed step, with the errno that says why.

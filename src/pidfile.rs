@@ -12,10 +12,17 @@
 //! A process that holds the process lock loses it when it closes *any* fd of that file: it must not open its own
 //! pidfile a second time, not even to read it.
 
+mod directory;
+mod found;
+mod locks;
+mod number;
+
+pub(crate) use found::{Found, Presence, clean};
+
 use crate::deadline::{Deadline, pause};
 use crate::error::{Error, Step};
 use crate::file::FileId;
-use crate::sys::cstr::{at_start_of, split_path};
+use crate::sys::cstr::at_start_of;
 use crate::sys::fd::{self, Fd};
 use core::ffi::{CStr, c_char};
 use rustix::fd::{BorrowedFd, RawFd};
@@ -130,8 +137,8 @@ pub fn read(path: &CStr) -> Result<Reading, Errno> {
         result => result.map_err(unless_socket)?,
     };
     regular(&file)?;
-    let written = number(file.lend());
-    match (state(file.lend(), written.unwrap_or(0))?, written) {
+    let written = number::read(file.lend());
+    match (locks::state(file.lend(), written.unwrap_or(0))?, written) {
         // The lock tells the truth, whatever the file says.
         (State::Running(pid), Err(Errno::BADMSG)) => Ok(Reading { state: State::Running(pid), written: -1 }),
         (state, written) => Ok(Reading { state, written: written? }),
@@ -169,9 +176,9 @@ impl Pidfile {
     /// A write that fails leaves the file empty. `EEXIST` when another process has the process lock.
     pub fn write(&mut self) -> Result<(), Errno> {
         let file = fd::borrow(self.fd)?;
-        lock_for_process(file)?;
+        locks::lock_for_process(file)?;
         let pid = rustix::process::getpid().as_raw_pid();
-        write_number(file, pid)?;
+        number::write(file, pid)?;
         self.writer = pid;
         if self.flags & Flags::ONLY_EMPTY.bits() != 0 {
             let _ = fd::close(self.directory);
@@ -183,7 +190,7 @@ impl Pidfile {
     /// The other process that has the process lock, if one has.
     #[must_use]
     pub fn holder(&self) -> Option<i32> {
-        fd::borrow(self.fd).and_then(process_lock_holder).ok().flatten()
+        fd::borrow(self.fd).and_then(locks::process_lock_holder).ok().flatten()
     }
 
     /// Empties the file, then removes it, by the directory as it was when the file was opened: a later chdir or chroot
@@ -191,13 +198,19 @@ impl Pidfile {
     ///
     /// `EPERM` in any process but the one that wrote it. `ESTALE` when another file, or none, is there now; Linux
     /// cannot remove by fd, so between that look and the removal a replacement would be lost. Removal may be refused
-    /// after a loss of privileges (`EACCES`); then the file is left empty.
+    /// after a loss of privileges (`EACCES`); then the file is left empty. A start that finds no pidfile waits, for up
+    /// to a second, until this process has ended or has closed the handle, so that no two daemons are alive at once.
     pub fn remove(&self) -> Result<(), Errno> {
         if self.writer != rustix::process::getpid().as_raw_pid() {
             return Err(Errno::PERM);
         }
         rustix::fs::ftruncate(fd::borrow(self.fd)?, 0)?;
-        if self.flags & Flags::ONLY_EMPTY.bits() != 0 { Ok(()) } else { self.unlink() }
+        if self.flags & Flags::ONLY_EMPTY.bits() != 0 {
+            return Ok(());
+        }
+        self.place()?;
+        directory::hold_off_starts(self.directory);
+        self.unlink()
     }
 
     /// Closes the file and its directory, where they are open. The lock goes with the last copy of the file's fd.
@@ -232,12 +245,16 @@ impl Pidfile {
     }
 
     fn unlink(&self) -> Result<(), Errno> {
+        let (directory, name) = self.place()?;
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())
+    }
+
+    /// Where it is: `ESTALE` when another file, or none, is there.
+    fn place(&self) -> Result<(BorrowedFd<'_>, &CStr), Errno> {
         let directory = fd::borrow(self.directory)?;
         let name = at_start_of(&self.name).ok_or(Errno::INVAL)?;
-        if !(FileId { device: self.device, inode: self.inode }).is_at(directory, name)? {
-            return Err(Errno::STALE);
-        }
-        rustix::fs::unlinkat(directory, name, AtFlags::empty())
+        let is_there = FileId { device: self.device, inode: self.inode }.is_at(directory, name)?;
+        if is_there { Ok((directory, name)) } else { Err(Errno::STALE) }
     }
 }
 
@@ -249,32 +266,9 @@ fn group(id: u32) -> Option<rustix::fs::Gid> {
     (id != UNCHANGED).then(|| rustix::fs::Gid::from_raw(id))
 }
 
-/// The directory of a path, and the name within it.
-fn open_directory(path: &CStr) -> Result<(Fd, &CStr), Errno> {
-    const PATH_SIZE: usize = 4096;
-    let (directory, name) = split_path(path);
-    if name.to_bytes_with_nul().len() > NAME_SIZE {
-        return Err(Errno::NAMETOOLONG);
-    }
-    if name.is_empty() {
-        return Err(if directory.is_empty() { Errno::NOENT } else { Errno::ISDIR });
-    }
-    let mut buffer = [0 as c_char; PATH_SIZE];
-    let directory = if directory.is_empty() { &b"."[..] } else { directory };
-    for (place, &byte) in buffer.iter_mut().zip(directory) {
-        *place = byte as c_char;
-    }
-    let directory = at_start_of(&buffer).ok_or(Errno::NAMETOOLONG)?;
-    #[cfg(target_os = "linux")]
-    let flags = OFlags::PATH | OFlags::DIRECTORY;
-    #[cfg(not(target_os = "linux"))]
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    Ok((fd::open(CWD, directory, flags, Mode::empty())?, name))
-}
-
 /// `EEXIST` when the lock is taken, and by whom, if that is known.
 fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pidfile, Errno> {
-    let (directory, name) = open_directory(path)?;
+    let (directory, name) = directory::open(path)?;
     let (mut patience, limit) = (Deadline::milliseconds(100), Deadline::milliseconds(1000));
     let mut created = false;
     loop {
@@ -282,9 +276,9 @@ fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pid
         created |= is_new;
         match rustix::fs::flock(file.lend(), FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
-                *holder = process_lock_holder(file.lend())?.unwrap_or(0);
+                *holder = locks::process_lock_holder(file.lend())?.unwrap_or(0);
                 #[cfg(not(target_os = "linux"))]
-                if let Ok(written) = number(file.lend()) {
+                if let Ok(written) = number::read(file.lend()) {
                     *holder = written;
                 }
                 if *holder != 0 {
@@ -334,6 +328,7 @@ fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<(Fd, bool), 
             Err(Errno::NOENT) => {}
             result => return result.map(|file| (file, false)).map_err(unless_socket),
         }
+        let _nobody_is_ending = directory::wait_for_the_ending(directory);
         match fd::open(directory, name, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
             Err(Errno::EXIST) => {}
             result => return result.map(|file| (file, true)),
@@ -360,96 +355,4 @@ fn regular(file: &Fd) -> Result<Stat, Errno> {
         FileType::Directory => Err(Errno::ISDIR),
         _ => Err(Errno::INVAL),
     }
-}
-
-/// The state of an open pidfile. The shared flock is tried only when the kernel knows no holder, and a starter that
-/// meets it tries again.
-fn state(file: BorrowedFd<'_>, written: i32) -> Result<State, Errno> {
-    if let Some(pid) = process_lock_holder(file)? {
-        return Ok(State::Running(pid));
-    }
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(State::Free),
-        // Between the two looks the daemon may have taken its process lock.
-        Err(Errno::WOULDBLOCK) => {
-            Ok(process_lock_holder(file)?.or(best_effort(written)).map_or(State::Held, State::Running))
-        }
-        Err(errno) => Err(errno),
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn lock_for_process(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(()),
-        Err(Errno::BADF) => Err(Errno::BADF),
-        Err(errno @ (Errno::AGAIN | Errno::ACCESS)) => match process_lock_holder(file)? {
-            Some(_) => Err(Errno::EXIST),
-            // It cannot tell a process lock from our own flock.
-            None if rustix::fs::fstatfs(file)?.f_type == rustix::fs::NFS_SUPER_MAGIC => Ok(()),
-            // Somebody who may only read the file has a read lock on it.
-            None => Err(errno),
-        },
-        // A file system without process locks.
-        Err(_) => Ok(()),
-    }
-}
-
-/// Elsewhere flock(2) is the same lock.
-#[cfg(not(target_os = "linux"))]
-fn lock_for_process(_file: BorrowedFd<'_>) -> Result<(), Errno> {
-    Ok(())
-}
-
-/// The process that holds the process lock, as the kernel knows it.
-#[cfg(target_os = "linux")]
-fn process_lock_holder(file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
-    // A holder outside of this pid namespace has pid 0 here, and an open-file lock has -1.
-    fd::write_lock_holder(file).map(|holder| holder.filter(|&pid| pid > 0))
-}
-
-/// The process that holds the process lock, which is nobody here.
-#[cfg(not(target_os = "linux"))]
-fn process_lock_holder(_file: BorrowedFd<'_>) -> Result<Option<i32>, Errno> {
-    Ok(None)
-}
-
-/// The written pid, where there are no process locks.
-fn best_effort(written: i32) -> Option<i32> {
-    (cfg!(not(target_os = "linux")) && written > 0).then_some(written)
-}
-
-fn write_number(file: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
-    let mut line = [0; 13];
-    let [digits @ .., newline] = &mut line;
-    let digits: &mut [u8; 12] = digits;
-    let length = crate::decimal::digits(number.unsigned_abs(), digits).len() + 1;
-    *newline = b'\n';
-    let line = line.get(line.len() - length..).unwrap_or_default();
-    rustix::fs::ftruncate(file, 0)?;
-    let written = match rustix::io::pwrite(file, line, 0) {
-        // A full disk may take a part.
-        Ok(taken) if taken < line.len() => Err(Errno::NOSPC),
-        result => result.map(drop),
-    };
-    written.inspect_err(|_| {
-        let _ = rustix::fs::ftruncate(file, 0);
-    })
-}
-
-/// The number in the first line; 0 for an empty file.
-fn number(file: BorrowedFd<'_>) -> Result<i32, Errno> {
-    let mut buffer = [0; 32];
-    let length = rustix::io::pread(file, &mut buffer, 0)?;
-    let content = buffer.get(..length).unwrap_or_default();
-    let line = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    if content.is_empty() {
-        return Ok(0);
-    }
-    // A line that fills the buffer may go on.
-    let number = Some(line)
-        .filter(|line| line.len() < buffer.len())
-        .and_then(crate::decimal::parse)
-        .and_then(|number| i32::try_from(number).ok());
-    number.filter(|&number| number > 0).ok_or(Errno::BADMSG)
 }

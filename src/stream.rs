@@ -34,6 +34,8 @@ pub enum Stream<'a> {
     SameAsStdout,
     /// For a started program: a new pipe, whose other end the starter gets.
     Pipe,
+    /// For standard output and error of a daemon: the system's log, line by line.
+    Syslog,
 }
 
 /// Whether a file is read, or written.

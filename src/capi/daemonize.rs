@@ -3,6 +3,7 @@ use super::pidfile::{rdaemon_pidfile, rdaemon_pidfile_options};
 use super::status::rdaemon_status;
 use super::steps::{Limits, SignalMap, rdaemon_identity, rdaemon_limit, rdaemon_signal_action, step_mode};
 use super::stream::rdaemon_stream;
+use super::syslog::rdaemon_syslog_options;
 use crate::daemon::{self, Config, Daemonized, Detach, Flags, StartedBy, Stream};
 use crate::error::{Error, Step, refuse};
 use crate::sys::fd::{self, Fd};
@@ -113,6 +114,8 @@ pub struct rdaemon_config {
     pub limits_len: usize,
     /// Whose rights the daemon has.
     pub identity: rdaemon_identity,
+    /// For RDAEMON_STREAM_SYSLOG: which log, and as whom. It counts only with such a stream, and ident is required then.
+    pub syslog: rdaemon_syslog_options,
 }
 
 /// What the caller has afterwards. Which fields are set depends on which process it is.
@@ -140,7 +143,7 @@ sized! {
 }
 
 /// Calls `act` with the checked configuration, which borrows what lives here.
-fn with_config(
+pub(super) fn with_config(
     config: *const rdaemon_config,
     size: usize,
     act: &mut dyn FnMut(&Config<'_>) -> Result<i32, Error>,
@@ -171,6 +174,7 @@ fn with_config(
         limits,
         identity: refuse(c.identity.identity(), Step::DropPrivileges)?,
         timeout: refuse(timeout(c.timeout_ms), Step::Config)?,
+        syslog: refuse(c.syslog.options(), Step::LogPump)?,
     };
     for (place, stream) in converted.streams.iter_mut().zip(&c.streams) {
         *place = stream.stream(Step::RedirectStdio)?;
@@ -221,9 +225,9 @@ pub unsafe extern "C" fn rdaemon_check(
 /// Makes the process a daemon.
 ///
 /// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
-/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null and the files of
-/// the streams; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the fds;
-/// umask; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
+/// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null, the files of the
+/// streams and the log; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the
+/// fds; umask; start the process that logs; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
 /// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
 ///
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
@@ -276,7 +280,7 @@ pub unsafe extern "C" fn rdaemon_daemonize(
 impl rdaemon_daemon {
     /// Fills the caller's struct, which owns the fds from then on; answers the daemon's pid.
     #[inline(never)]
-    fn hand_over(daemonized: Daemonized, to: *mut rdaemon_daemon, size: usize) -> i32 {
+    pub(super) fn hand_over(daemonized: Daemonized, to: *mut rdaemon_daemon, size: usize) -> i32 {
         let number = |fd: Option<OwnedFd>| fd.map_or(-1, OwnedFd::into_raw_fd);
         let mut daemon = rdaemon_daemon::zeroed();
         (daemon.pidfd, daemon.pidfile.fd, daemon.pidfile.directory_fd) = (-1, -1, -1);

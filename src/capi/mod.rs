@@ -35,13 +35,25 @@ mod communicate;
 
 mod command;
 
+mod control;
+
+mod signals;
+
+mod syslog;
+
+mod users;
+
 pub use child::*;
 pub use command::*;
 pub use communicate::*;
+pub use control::*;
 pub use daemonize::*;
 pub use pidfile::*;
+pub use signals::*;
 pub use spawn::*;
 pub use status::*;
 pub use steps::*;
 pub use stream::*;
+pub use syslog::*;
+pub use users::*;
 pub use version::*;

@@ -72,6 +72,14 @@ pub enum rdaemon_step {
     RDAEMON_STEP_COMMUNICATE = 29,
     /// The end of the program awaited.
     RDAEMON_STEP_WAIT = 30,
+    /// Daemon, between umask and chroot: the process started that logs syslog streams.
+    RDAEMON_STEP_LOG_PUMP = 31,
+    /// Of a controller: pidfile opened, and judged.
+    RDAEMON_STEP_PIDFILE_READ = 32,
+    /// Of a controller: signal sent.
+    RDAEMON_STEP_SIGNAL = 33,
+    /// Of a controller: the daemon's end awaited.
+    RDAEMON_STEP_STOP = 34,
 }
 
 const _: () = {
@@ -106,7 +114,11 @@ const _: () = {
     assert!(rdaemon_step::RDAEMON_STEP_EXEC as i32 == Step::Exec as i32);
     assert!(rdaemon_step::RDAEMON_STEP_COMMUNICATE as i32 == Step::Communicate as i32);
     assert!(rdaemon_step::RDAEMON_STEP_WAIT as i32 == Step::Wait as i32);
-    assert!(Step::from_number(Step::Wait as i32 + 1).is_none());
+    assert!(rdaemon_step::RDAEMON_STEP_LOG_PUMP as i32 == Step::LogPump as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_PIDFILE_READ as i32 == Step::PidfileRead as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_SIGNAL as i32 == Step::Signal as i32);
+    assert!(rdaemon_step::RDAEMON_STEP_STOP as i32 == Step::Stop as i32);
+    assert!(Step::from_number(Step::Stop as i32 + 1).is_none());
 };
 
 /// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
@@ -117,8 +129,9 @@ pub struct rdaemon_status {
     pub step: i32,
     /// The negative errno that the call returned; 0 on success.
     pub error: i32,
-    /// On success of rdaemon_daemonize() the daemon's pid, of rdaemon_spawn() the child's; that of a failed child which
-    /// RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
+    /// On success of rdaemon_daemonize() and rdaemon_control_start() the daemon's pid, of rdaemon_spawn() the child's, of
+    /// the other rdaemon_control_ functions that of the daemon that runs, has got the signal, or was stopped; that of a
+    /// failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
     /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
     pub pid: i32,
     /// The signal that killed a process before it could report, where known; else 0.

@@ -370,6 +370,20 @@ impl rdaemon_identity {
         }
         Ok(identity)
     }
+
+    /// A user's, all ids and groups known.
+    pub(super) fn of_user(identity: &Identity<'_>) -> rdaemon_identity {
+        use rdaemon_identity_flags::{RDAEMON_IDENTITY_GID, RDAEMON_IDENTITY_GROUPS, RDAEMON_IDENTITY_UID};
+        let groups = identity.groups.unwrap_or_default();
+        rdaemon_identity {
+            flags: RDAEMON_IDENTITY_UID as u32 | RDAEMON_IDENTITY_GID as u32 | RDAEMON_IDENTITY_GROUPS as u32,
+            uid: identity.uid.unwrap_or(u32::MAX),
+            gid: identity.gid.unwrap_or(u32::MAX),
+            reserved: 0,
+            groups: groups.as_ptr(),
+            groups_len: groups.len(),
+        }
+    }
 }
 
 /// Changes the supplementary groups, then the group id, then the user id, of every thread; reads the ids back, and,

@@ -27,6 +27,10 @@ pub enum rdaemon_stream_action {
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
     /// A spawned program only: a new pipe, whose other end the caller gets.
     RDAEMON_STREAM_PIPE = 6,
+    /// Standard output and error of a daemon only: the system's log, as rdaemon_config.syslog says, line by line, through
+    /// a process as of rdaemon_log_pump(). Lines of standard output have level info, of standard error err, unless they
+    /// start with "<n>".
+    RDAEMON_STREAM_SYSLOG = 7,
 }
 
 /// What a standard stream becomes. A field that its action does not use is zero.
@@ -59,6 +63,7 @@ impl rdaemon_stream {
             (4, 0) => return refuse(self.file(), Step::OpenStreams),
             (5, 0) if is_unused => Ok(Stream::SameAsStdout),
             (6, 0) if is_unused => Ok(Stream::Pipe),
+            (7, 0) if is_unused => Ok(Stream::Syslog),
             _ => Err(Errno::INVAL),
         };
         refuse(stream, placing)

@@ -1,6 +1,7 @@
 use crate::pidfile;
 use crate::step::{Identity, Limit, SignalMapEntry};
 use crate::stream::Stream;
+use crate::syslog;
 use core::ffi::CStr;
 use core::time::Duration;
 use rustix::fd::BorrowedFd;
@@ -36,6 +37,9 @@ pub struct Config<'a> {
     pub identity: Identity<'a>,
     /// How long the steps may take; the daemon is killed when they take longer.
     pub timeout: Option<Duration>,
+    /// Where the lines of [`Stream::Syslog`] go: standard output's with level info, standard error's with err. The tag's
+    /// pid is the daemon's.
+    pub syslog: syslog::Options<'a>,
 }
 
 /// Whether the process detaches.

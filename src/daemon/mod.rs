@@ -11,7 +11,6 @@
 
 mod config;
 mod opened;
-mod original;
 mod plan;
 mod ready;
 mod run;
@@ -19,11 +18,13 @@ mod started_by;
 
 pub use crate::stream::Stream;
 pub use config::{Config, Detach, Flags};
+pub(crate) use ready::await_ready;
 pub use ready::{fail, ready, wait_ready};
 pub use run::{Daemon, Daemonized};
 pub use started_by::{StartedBy, started_by};
 
 use crate::error::Error;
+use crate::terminate::Hooks;
 use plan::Plan;
 
 /// Answers what [`daemonize`] would refuse. It opens nothing and changes nothing.
@@ -56,4 +57,14 @@ pub unsafe fn daemonize(config: &Config<'_>) -> Result<Daemonized, Error> {
 #[cfg(feature = "capi")]
 pub(crate) fn daemonize_promised(config: &Config<'_>) -> Result<Daemonized, Error> {
     Plan::new(config)?.run()
+}
+
+/// The same for a daemon that a controller starts.
+pub(crate) fn daemonize_worker(config: &Config<'_>, hooks: &Hooks) -> Result<Daemonized, Error> {
+    Plan::for_worker(config, hooks)?.run()
+}
+
+/// Answers what [`daemonize_worker`] would refuse.
+pub(crate) fn check_worker(config: &Config<'_>, hooks: &Hooks) -> Result<(), Error> {
+    Plan::for_worker(config, hooks).map(drop)
 }

@@ -6,6 +6,7 @@ use crate::pidfile::{self, Pidfile};
 use crate::step::{self, Source};
 use crate::stream::{Direction, Stream, StreamFile};
 use crate::sys::fd::{self, Fd};
+use crate::syslog::{Input, Syslog, start_pump};
 use rustix::fd::RawFd;
 use rustix::io::Errno;
 
@@ -14,13 +15,55 @@ pub(super) struct Opened<'a> {
     null: Option<Fd>,
     files: [Option<StreamFile<'a>>; 3],
     pub(super) pidfile: Option<Pidfile>,
+    log: Option<OpenedLog>,
     /// The daemon's end of the channel, or -1; not this struct's to close.
     pub(super) writer: RawFd,
 }
 
+/// The connection to the log, and the pipes to the process that uses it, which for standard output and error are the
+/// first and the second.
+struct OpenedLog {
+    syslog: Syslog,
+    readers: [Option<Input>; 2],
+    writers: [Option<Fd>; 2],
+}
+
+impl OpenedLog {
+    fn new(plan: &Plan<'_>) -> Result<Option<OpenedLog>, Errno> {
+        let [_, output, error] = plan.streams.map(|stream| matches!(stream, Stream::Syslog));
+        if !(output || error) {
+            return Ok(None);
+        }
+        let mut log =
+            OpenedLog { syslog: Syslog::open(&plan.config.syslog)?, readers: [None, None], writers: [None, None] };
+        let wanted = [(output, libc::LOG_INFO), (error, libc::LOG_ERR)];
+        for (((is_wanted, level), input), end) in wanted.into_iter().zip(&mut log.readers).zip(&mut log.writers) {
+            if is_wanted {
+                let (reader, writer) = fd::pipe()?;
+                *input = Some(Input { reader, level: level as u8 });
+                *end = Some(writer);
+            }
+        }
+        Ok(Some(log))
+    }
+
+    fn numbers(&self) -> [RawFd; 5] {
+        let number = |fd: Option<&Fd>| fd.map_or(-1, Fd::number);
+        let [a, b] = self.readers.each_ref().map(|input| number(input.as_ref().map(|input| &input.reader)));
+        let [c, d] = self.writers.each_ref().map(|end| number(end.as_ref()));
+        [self.syslog.fd, a, c, b, d]
+    }
+}
+
+impl Drop for OpenedLog {
+    fn drop(&mut self) {
+        self.syslog.close();
+    }
+}
+
 impl<'p> Opened<'p> {
     pub(super) fn new(plan: &Plan<'p>) -> Result<Opened<'p>, Error> {
-        let mut opened = Opened { null: None, files: [const { None }; 3], pidfile: None, writer: -1 };
+        let mut opened = Opened { null: None, files: [const { None }; 3], pidfile: None, log: None, writer: -1 };
         // Before the streams: a start that is refused because a daemon runs truncates no log of its.
         if let Some(path) = plan.config.pidfile {
             opened.pidfile = Some(pidfile::open(path, &plan.config.pidfile_options)?);
@@ -31,25 +74,29 @@ impl<'p> Opened<'p> {
         for ((target, stream), file) in plan.streams.iter().enumerate().zip(&mut opened.files) {
             *file = StreamFile::open(stream, Direction::of(target)).at(Step::OpenStreams)?;
         }
+        opened.log = OpenedLog::new(plan).at(Step::OpenStreams)?;
         Ok(opened)
     }
 
     /// The fds that a sweep must spare, -1 where there is none: in the order in which they were opened, which is
     /// mostly the ascending one that a sweep likes best.
-    pub(super) fn numbers(&self, given: [RawFd; 3]) -> [RawFd; 10] {
+    pub(super) fn numbers(&self, given: [RawFd; 3]) -> [RawFd; 15] {
         let [input, output, error] = given;
         let null = self.null.as_ref().map_or(-1, Fd::number);
         let (pidfile, directory) = self.pidfile.as_ref().map_or((-1, -1), |pidfile| (pidfile.fd, pidfile.directory));
         let [a, b, c] = self.files.each_ref().map(|file| file.as_ref().map_or(-1, |file| file.fd.number()));
-        [input, output, error, directory, pidfile, null, a, b, c, self.writer]
+        let [log, d, e, f, g] = self.log.as_ref().map_or([-1; 5], OpenedLog::numbers);
+        [input, output, error, directory, pidfile, null, a, b, c, log, d, e, f, g, self.writer]
     }
 
     pub(super) fn sources<'a>(&'a self, streams: &[Stream<'a>; 3]) -> Result<[Source<'a>; 3], Errno> {
         let mut sources = [Source::Inherit; 3];
-        for ((source, file), stream) in sources.iter_mut().zip(&self.files).zip(streams) {
-            *source = match (stream, file, &self.null) {
+        let [output, error] = self.log.as_ref().map_or([None, None], |log| log.writers.each_ref().map(Option::as_ref));
+        let logs = [None, output, error];
+        for (((source, file), stream), log) in sources.iter_mut().zip(&self.files).zip(streams).zip(logs) {
+            *source = match (stream, file.as_ref().map(|file| &file.fd).or(log), &self.null) {
                 (Stream::Fd(fd), ..) => Source::Fd(*fd),
-                (Stream::File { .. }, Some(file), _) => Source::Fd(file.fd.lend()),
+                (Stream::File { .. } | Stream::Syslog, Some(fd), _) => Source::Fd(fd.lend()),
                 (Stream::Null, _, Some(null)) => Source::Fd(null.lend()),
                 _ => Source::Inherit,
             };
@@ -70,10 +117,17 @@ impl<'p> Opened<'p> {
         }
     }
 
+    /// Starts the process that logs the streams, if there are such.
+    pub(super) fn start_pump(&mut self, settle: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        start_pump(log.syslog, &mut log.readers, settle)
+    }
+
     /// In the daemon, once the streams are duplicates of what was opened for them.
     pub(super) fn close_streams(&mut self) {
         self.null = None;
         self.files = [const { None }; 3];
+        self.log = None;
     }
 
     /// In the original process, once the daemon has it all: closing is not undoing then.

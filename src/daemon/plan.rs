@@ -3,6 +3,7 @@ use super::started_by::evidence;
 use crate::error::{Error, Step, refuse, require};
 use crate::step::{SignalAction, SignalMapEntry};
 use crate::stream::{Direction, Stream, check_path};
+use crate::terminate::Hooks;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
@@ -12,6 +13,8 @@ pub(super) struct Plan<'a> {
     pub(super) detach: bool,
     /// The streams, their defaults resolved.
     pub(super) streams: [Stream<'a>; 3],
+    /// Of a worker.
+    pub(super) hooks: Option<&'a Hooks>,
 }
 
 const DEFAULT_MAP: [SignalMapEntry; 4] = [
@@ -27,6 +30,9 @@ impl<'a> Plan<'a> {
         flags(config)?;
         paths(config)?;
         streams(&config.streams)?;
+        if config.streams.iter().any(|stream| matches!(stream, Stream::Syslog)) {
+            refuse(config.syslog.check(), Step::LogPump)?;
+        }
         let mask_is_one = config.umask.is_none_or(|mask| Mode::from_bits_retain(0o777).contains(mask));
         require(mask_is_one, Step::Umask)?;
         refuse(config.pidfile_options.check(), Step::PidfileOpen)?;
@@ -44,7 +50,20 @@ impl<'a> Plan<'a> {
         for stream in streams.iter_mut().filter(|stream| matches!(stream, Stream::Default)) {
             *stream = if detach { Stream::Null } else { Stream::Inherit };
         }
-        Ok(Plan { config, detach, streams })
+        Ok(Plan { config, detach, streams, hooks: None })
+    }
+
+    /// For a worker, which has a pidfile, and its own ways with some signals.
+    pub(super) fn for_worker(config: &'a Config<'a>, hooks: &'a Hooks) -> Result<Plan<'a>, Error> {
+        require(config.pidfile.is_some(), Step::PidfileOpen)?;
+        let is_hooked = |signal| match signal {
+            libc::SIGUSR1 => hooks.user1.is_some(),
+            libc::SIGUSR2 => hooks.user2.is_some(),
+            _ => false,
+        };
+        let map = config.signal_map.unwrap_or_default();
+        require(!map.iter().any(|entry| is_hooked(entry.signal)), Step::SetSignals)?;
+        Ok(Plan { hooks: Some(hooks), ..Plan::new(config)? })
     }
 
     pub(super) fn signal_map(&self) -> &'a [SignalMapEntry] {
@@ -88,7 +107,12 @@ fn paths(config: &Config<'_>) -> Result<(), Error> {
 fn streams(streams: &[Stream<'_>; 3]) -> Result<(), Error> {
     for (fd, stream) in streams.iter().enumerate() {
         refuse(stream.check_file(Direction::of(fd)), Step::OpenStreams)?;
-        let possible = !matches!(stream, Stream::Pipe) && (fd == 2 || !matches!(stream, Stream::SameAsStdout));
+        let possible = match stream {
+            Stream::Pipe => false,
+            Stream::SameAsStdout => fd == 2,
+            Stream::Syslog => fd > 0,
+            _ => true,
+        };
         require(possible, Step::RedirectStdio)?;
     }
     Ok(())

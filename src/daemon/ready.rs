@@ -29,8 +29,16 @@ pub fn wait_ready(
     pidfd: Option<BorrowedFd<'_>>,
     limit: Option<Duration>,
 ) -> Result<(), Error> {
+    await_ready(channel, pidfd, Deadline::after(limit))
+}
+
+pub(crate) fn await_ready(
+    channel: BorrowedFd<'_>,
+    pidfd: Option<BorrowedFd<'_>>,
+    deadline: Deadline,
+) -> Result<(), Error> {
     let failed = |errno| Err(errno).at(Step::Ready);
-    match channel::next(channel, pidfd, Deadline::after(limit)).at(Step::Ready)? {
+    match channel::next(channel, pidfd, deadline).at(Step::Ready)? {
         Event::Record(record, _) => record.error().map_or(Ok(()), Err),
         Event::Ended => {
             // The channel closes an instant before the process has ended, and what it holds with it.

@@ -1,10 +1,10 @@
 use super::config::Flags;
 use super::opened::Opened;
-use super::original;
 use super::plan::Plan;
 use crate::channel::{self, Channel, Record};
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
+use crate::grandchild;
 use crate::pidfile::Pidfile;
 use crate::step::fork::{Half, fork_twice};
 use crate::step::stdio::OpenedStdio;
@@ -13,7 +13,8 @@ use crate::stream::Stream;
 use crate::sys::fd::{self, Fd};
 use crate::sys::process::exit;
 use crate::sys::progress::Progress;
-use crate::sys::signals::Mask;
+use crate::sys::signals::{Disposition, Mask, set};
+use crate::terminate::{self, Hooks};
 use rustix::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -51,10 +52,12 @@ type Act<'p> = fn(&Plan<'p>, &mut Opened<'_>) -> Result<(), Errno>;
 
 impl<'p> Plan<'p> {
     /// The daemon's steps, in the only place where their order is written.
-    const STEPS: [(Step, Act<'p>); 11] = [
+    const STEPS: [(Step, Act<'p>); 12] = [
         // Before chroot, as the sweep's fall-back needs /proc.
         (Step::CloseFds, Self::close_fds),
         (Step::Umask, Self::set_umask),
+        // Before chroot, so that it reaches the log's socket for ever.
+        (Step::LogPump, Self::start_pump),
         (Step::Chroot, Self::change_root),
         (Step::Chdir, Self::change_directory),
         (Step::PidfileWrite, Self::write_pidfile),
@@ -91,7 +94,7 @@ impl<'p> Plan<'p> {
                 Ok(Daemonized::Daemon(daemon))
             }
             Half::Original { reader, intermediate } => {
-                let child = original::await_daemon(&reader, intermediate, &progress, deadline)?;
+                let child = grandchild::await_steps(&reader, intermediate, &progress, deadline)?;
                 opened.hand_over();
                 let channel = self.has(Flags::NOTIFY_READY).then(|| reader.into());
                 Ok(Daemonized::Original { pid: child.pid, pidfd: child.pidfd.map(OwnedFd::from), channel })
@@ -141,6 +144,13 @@ impl<'p> Plan<'p> {
         Ok(())
     }
 
+    /// Which has the daemon's rights, but not its root directory.
+    fn start_pump(&self, opened: &mut Opened<'_>) -> Result<(), Errno> {
+        let settle =
+            || step::drop_privileges(&self.identity()).and_then(|()| step::prevent_core(false)).at(Step::LogPump);
+        opened.start_pump(settle).map_err(|error| error.errno)
+    }
+
     fn change_root(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
         self.config.chroot_directory.map_or(Ok(()), step::chroot)
     }
@@ -163,8 +173,12 @@ impl<'p> Plan<'p> {
     }
 
     fn drop_privileges(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
+        step::drop_privileges(&self.identity())
+    }
+
+    fn identity(&self) -> Identity<'p> {
         let relinquish = self.config.identity.relinquish || !self.has(Flags::KEEP_PRIVILEGES);
-        step::drop_privileges(&Identity { relinquish, ..self.config.identity })
+        Identity { relinquish, ..self.config.identity }
     }
 
     fn prevent_core(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
@@ -204,7 +218,16 @@ impl<'p> Plan<'p> {
         if self.has(Flags::RESET_SIGNALS) {
             step::signals::set_all_to_default()?;
         }
-        step::signals::install(self.signal_map(), opened.pidfile.as_ref())
+        step::signals::install(self.signal_map(), opened.pidfile.as_ref())?;
+        self.hooks.map_or(Ok(()), |hooks| self.set_hooks(hooks, opened.pidfile.as_ref()))
+    }
+
+    fn set_hooks(&self, hooks: &Hooks, pidfile: Option<&Pidfile>) -> Result<(), Errno> {
+        terminate::install(hooks, pidfile)?;
+        if self.signal_map().iter().any(|entry| entry.signal == libc::SIGTERM) {
+            return Ok(());
+        }
+        set(libc::SIGTERM, Disposition::Alone(terminate::terminate))
     }
 
     fn final_mask(&self, before: Mask, succeeded: bool) -> Mask {

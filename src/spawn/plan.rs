@@ -99,6 +99,8 @@ impl<'a> Plan<'a> {
             Stream::Fd(fd) => refuse(borrow_open(fd.as_raw_fd()).map(drop), Step::MapFds),
             Stream::File { .. } => refuse(mapping.source.check_file(mapping.direction()), Step::OpenStreams),
             Stream::SameAsStdout => self.check_stdout(mapping.child_fd),
+            // There is no daemon whose log it would be.
+            Stream::Syslog => require(false, Step::MapFds),
             Stream::Null | Stream::Inherit | Stream::Pipe => Ok(()),
         }
     }

@@ -49,7 +49,7 @@ impl<'a> Prepared<'a> {
         self.count = plan.mappings().count();
         for ((mapping, opened), place) in plan.mappings().zip(&mut self.opened).zip(&mut self.moves) {
             let source = match mapping.source {
-                Stream::Default | Stream::SameAsStdout => continue,
+                Stream::Default | Stream::SameAsStdout | Stream::Syslog => continue,
                 Stream::Inherit if !fd::is_open(mapping.child_fd) => continue,
                 Stream::Inherit => mapping.child_fd,
                 Stream::Fd(fd) => fd.as_raw_fd(),

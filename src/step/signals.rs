@@ -1,5 +1,6 @@
 use crate::pidfile::Pidfile;
-use crate::sys::signals::{self, Disposition, Handler, Mask, Slot};
+use crate::sys::signals::{self, Disposition, Mask};
+use crate::terminate::{self, terminate};
 use core::ffi::c_int;
 use rustix::io::Errno;
 
@@ -31,17 +32,18 @@ impl SignalMapEntry {
     /// `Terminate` on one whose default is not to end the process.
     pub(crate) fn check(&self) -> Result<(), Errno> {
         let terminates = !matches!(self.action, SignalAction::Terminate) || !SURVIVABLE.contains(&self.signal);
-        let possible = (1..signals::END).contains(&self.signal)
-            && !matches!(self.signal, libc::SIGKILL | libc::SIGSTOP)
-            && !is_reserved(self.signal)
-            && terminates;
-        if possible { Ok(()) } else { Err(Errno::INVAL) }
+        if is_catchable(self.signal) && terminates { Ok(()) } else { Err(Errno::INVAL) }
     }
 }
 
 /// The signals whose default is not to end the process.
 const SURVIVABLE: [c_int; 7] =
     [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
+/// Whether it is a signal that can be caught and that libc leaves to the program.
+pub(crate) fn is_catchable(signal: c_int) -> bool {
+    (1..signals::END).contains(&signal) && !matches!(signal, libc::SIGKILL | libc::SIGSTOP) && !is_reserved(signal)
+}
 
 fn is_reserved(signal: c_int) -> bool {
     let libcs = if cfg!(target_env = "musl") { 32..=34 } else { 32..=33 };
@@ -68,7 +70,7 @@ pub(crate) fn install(map: &[SignalMapEntry], pidfile: Option<&Pidfile>) -> Resu
         entry.check()?;
     }
     if map.iter().any(|entry| matches!(entry.action, SignalAction::Terminate)) {
-        DOOMED.set(pidfile.copied());
+        terminate::prepare(pidfile);
     }
     for entry in map {
         signals::set(entry.signal, disposition(entry.action))?;
@@ -81,19 +83,8 @@ fn disposition(action: SignalAction) -> Disposition {
         SignalAction::Default => Disposition::Default,
         SignalAction::Ignore => Disposition::Ignore,
         SignalAction::Handler(handler) => Disposition::Handler(handler),
-        SignalAction::Terminate => Disposition::Handler(terminate as Handler),
+        SignalAction::Terminate => Disposition::Alone(terminate),
     }
-}
-
-/// The pidfile that `terminate` removes.
-static DOOMED: Slot<Pidfile> = Slot::new();
-
-extern "C" fn terminate(signal: c_int) {
-    if let Some(pidfile) = DOOMED.get() {
-        // A worker that inherited the handler is refused here, and dies without harm to the daemon's file.
-        let _ = pidfile.remove();
-    }
-    signals::die_of(signal);
 }
 
 /// `sigaction()`, `sigprocmask()`—Sets every signal to its default and empties the calling thread's signal mask.
@@ -108,8 +99,7 @@ pub fn reset_signals() -> Result<(), Errno> {
 /// The dispositions alone.
 pub(crate) fn set_all_to_default() -> Result<(), Errno> {
     for signal in 1..signals::END {
-        let entry = SignalMapEntry { signal, action: SignalAction::Default };
-        if entry.check().is_ok() {
+        if is_catchable(signal) {
             signals::set(signal, Disposition::Default)?;
         }
     }

@@ -17,14 +17,12 @@ fn get() -> c_int {
     unsafe { *location() }
 }
 
-#[cfg(feature = "capi")]
 fn set(value: c_int) {
     // SAFETY: the address is this thread's own errno.
     unsafe { *location() = value }
 }
 
 /// Runs `f` and leaves errno as it was.
-#[cfg(feature = "capi")]
 pub(crate) fn preserved<T>(f: impl FnOnce() -> T) -> T {
     let before = get();
     let result = f();
@@ -49,6 +47,18 @@ pub(super) fn last() -> Errno {
 /// What a libc call answered, where -1 means "see errno".
 pub(super) fn result(answer: c_int) -> Result<c_int, Errno> {
     if answer < 0 { Err(last()) } else { Ok(answer) }
+}
+
+/// Calls `next` until it answers false, or nothing: then errno says whether that was the end.
+pub(super) fn each_until_null(mut next: impl FnMut() -> Option<bool>) -> Result<(), Errno> {
+    loop {
+        set(0);
+        match (next(), get()) {
+            (Some(true), _) => {}
+            (Some(false), _) | (None, 0 | libc::ENOENT) => return Ok(()),
+            (None, error) => return Err(from_number(error)),
+        }
+    }
 }
 
 /// What strerror_r(3) says of an errno.

@@ -176,6 +176,16 @@ pub(crate) fn put(source: BorrowedFd<'_>, target: RawFd) -> Result<(), Errno> {
     rustix::io::dup2(source, &mut place)
 }
 
+/// Makes the open fd `target` a duplicate of `source`, CLOEXEC.
+pub(crate) fn replace(target: RawFd, source: &Fd) -> Result<(), Errno> {
+    let mut place = ManuallyDrop::new(OwnedFd::from(Fd::take(target)?));
+    #[cfg(not(target_vendor = "apple"))]
+    return rustix::io::dup3(source.lend(), &mut place, rustix::io::DupFlags::CLOEXEC);
+    #[cfg(target_vendor = "apple")]
+    return rustix::io::dup2(source.lend(), &mut place)
+        .and_then(|()| rustix::io::fcntl_setfd(&*place, rustix::io::FdFlags::CLOEXEC));
+}
+
 /// close(2), not retried on EINTR, whose fd is already free again on every system here.
 pub(crate) fn close(fd: RawFd) -> Result<(), Errno> {
     // Raw on Linux, where libc's close is a cancellation point.

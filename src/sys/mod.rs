@@ -23,6 +23,8 @@ pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod progress;
 pub(crate) mod quiet_write;
+pub(crate) mod signal_fd;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod strings;
+pub(crate) mod users;

@@ -30,6 +30,12 @@ pub(crate) fn exit(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// exit(3), with the handlers of atexit(3) and the buffers of stdio, for a daemon that has run the caller's code.
+pub(crate) fn exit_with_handlers(status: c_int) -> ! {
+    // SAFETY: called once, as the end of a process, by a function that says so.
+    unsafe { libc::exit(status) }
+}
+
 /// Whether the caller is the only thread. A signal mask may be filled around a fork only then: with more threads a
 /// stop-the-world runtime would wait for ever for the blocked one.
 #[cfg(target_os = "linux")]
@@ -118,4 +124,35 @@ pub(crate) fn set_death_signal(signal: c_int) -> Result<(), Errno> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn set_death_signal(_signal: c_int) -> Result<(), Errno> {
     Err(Errno::NOSYS)
+}
+
+/// Whether all of a process's user ids are this one, as far as can be seen.
+#[cfg(target_os = "linux")]
+pub(crate) fn runs_as(pid: c_int, uid: u32) -> bool {
+    use rustix::fs::{CWD, Mode, OFlags};
+    // Not the owner of its folder in /proc, which is root's for one that is not dumpable.
+    const FRONT: &[u8] = b"/proc/";
+    const BACK: &[u8] = b"/status\0";
+    let mut path = [0; 32];
+    let mut digits = [0; 12];
+    let digits = crate::decimal::digits(pid.unsigned_abs(), &mut digits);
+    for (place, &byte) in path.iter_mut().zip(FRONT.iter().chain(digits).chain(BACK)) {
+        *place = byte as core::ffi::c_char;
+    }
+    let mut status = [0; 1024];
+    let length = super::cstr::at_start_of(&path)
+        .ok_or(Errno::INVAL)
+        .and_then(|path| super::fd::open(CWD, path, OFlags::RDONLY, Mode::empty()))
+        .and_then(|file| rustix::io::read(file.lend(), &mut status));
+    let status = status.get(..length.unwrap_or(0)).unwrap_or_default();
+    // The name in the first line cannot pretend to be another one: newlines are escaped there.
+    let ids = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:\t"));
+    let is_uid = |id| crate::decimal::parse(id) == Some(u64::from(uid));
+    ids.is_some_and(|ids| ids.split(|&byte| byte == b'\t').take(3).all(is_uid))
+}
+
+/// Nobody can tell here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn runs_as(_pid: c_int, _uid: u32) -> bool {
+    false
 }

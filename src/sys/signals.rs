@@ -41,10 +41,12 @@ impl Mask {
         Mask(set)
     }
 
-    fn of(signal: c_int) -> Mask {
+    pub(crate) fn of(signals: &[c_int]) -> Mask {
         let Mask(mut set) = Mask::empty();
-        // SAFETY: the set is initialised; a bad number is refused by libc.
-        unsafe { libc::sigaddset(&raw mut set, signal) };
+        for &signal in signals {
+            // SAFETY: the set is initialised; a bad number is refused by libc.
+            unsafe { libc::sigaddset(&raw mut set, signal) };
+        }
         Mask(set)
     }
 
@@ -61,6 +63,11 @@ impl Mask {
         before
     }
 
+    /// Blocks these signals too in the calling thread.
+    pub(crate) fn add(self) {
+        self.apply(libc::SIG_BLOCK);
+    }
+
     /// Blocks every signal in the calling thread; answers the mask before.
     pub(crate) fn block_all() -> Mask {
         Mask::full().install()
@@ -73,6 +80,8 @@ pub(crate) enum Disposition {
     Default,
     Ignore,
     Handler(Handler),
+    /// A handler that no other signal interrupts in its thread.
+    Alone(Handler),
 }
 
 /// sigaction(2), with `SA_RESTART` for a handler.
@@ -82,9 +91,9 @@ pub(crate) fn set(signal: c_int, disposition: Disposition) -> Result<(), Errno> 
     action.sa_sigaction = match disposition {
         Disposition::Default => libc::SIG_DFL,
         Disposition::Ignore => libc::SIG_IGN,
-        Disposition::Handler(handler) => handler as *const () as libc::sighandler_t,
+        Disposition::Handler(handler) | Disposition::Alone(handler) => handler as *const () as libc::sighandler_t,
     };
-    action.sa_mask = Mask::empty().0;
+    action.sa_mask = if let Disposition::Alone(_) = disposition { Mask::full() } else { Mask::empty() }.0;
     action.sa_flags = libc::SA_RESTART;
     // SAFETY: the action is complete; that the handler may run at any moment was promised by whoever supplied it.
     result(unsafe { libc::sigaction(signal, &raw const action, core::ptr::null_mut()) }).map(drop)
@@ -93,20 +102,20 @@ pub(crate) fn set(signal: c_int, disposition: Disposition) -> Result<(), Errno> 
 /// Ends the process as the signal's default would, from within the signal's handler.
 pub(crate) fn die_of(signal: c_int) {
     let _ = set(signal, Disposition::Default);
-    Mask::of(signal).apply(libc::SIG_UNBLOCK);
+    Mask::of(&[signal]).apply(libc::SIG_UNBLOCK);
     // SAFETY: raise takes a number.
     unsafe { libc::raise(signal) };
 }
 
-/// A value that a signal handler reads. The process's one mutable global beside the memory-sharing probe of spawn.
+/// A value that a signal handler reads.
 pub(crate) struct Slot<T: Copy> {
     value: UnsafeCell<MaybeUninit<T>>,
     full: AtomicBool,
 }
 
 // SAFETY: the callers of `set_signals` promise that no handler calls `get` in another thread while `set` writes; one in the
-// same thread sees either `full` false or the finished value.
-unsafe impl<T: Copy + Send> Sync for Slot<T> {}
+// same thread sees either `full` false or the finished value. What pointers the value has were supplied for handlers.
+unsafe impl<T: Copy> Sync for Slot<T> {}
 
 impl<T: Copy> Slot<T> {
     pub(crate) const fn new() -> Slot<T> {
@@ -132,4 +141,44 @@ impl<T: Copy> Slot<T> {
         // SAFETY: `full` says that `set` has initialised it.
         Some(unsafe { value.assume_init() })
     }
+}
+
+/// Whether something has begun, which only the first one to raise it may do.
+pub(crate) struct Flag(AtomicBool);
+
+impl Flag {
+    pub(crate) const fn new() -> Flag {
+        Flag(AtomicBool::new(false))
+    }
+
+    /// Whether this call has raised it.
+    pub(crate) fn raise(&self) -> bool {
+        !was_set(&self.0)
+    }
+}
+
+/// Sets it; answers what it was.
+#[cfg(not(all(target_arch = "aarch64", target_os = "linux")))]
+fn was_set(flag: &AtomicBool) -> bool {
+    flag.swap(true, Ordering::SeqCst)
+}
+
+/// By hand, as the compiler calls a function of compiler_builtins here, which the archive is without.
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+fn was_set(flag: &AtomicBool) -> bool {
+    let before: u32;
+    // SAFETY: the flag is a byte that may be written at any time, and 1 is a bool.
+    unsafe {
+        core::arch::asm!(
+            "2: ldaxrb {before:w}, [{flag}]",
+            "stlxrb {failed:w}, {one:w}, [{flag}]",
+            "cbnz {failed:w}, 2b",
+            flag = in(reg) flag.as_ptr(),
+            one = in(reg) 1u32,
+            before = out(reg) before,
+            failed = out(reg) _,
+            options(nostack),
+        );
+    }
+    before != 0
 }

@@ -147,3 +147,47 @@ mod native {
 pub(crate) use native::receive;
 /// Sends all the bytes, and the fd with them. No SIGPIPE comes of it.
 pub(crate) use native::send;
+
+/// A datagram socket, CLOEXEC and above the standard streams, connected to the one with this path.
+pub(crate) fn connect_datagram(path: &[u8]) -> Result<Fd, Errno> {
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    #[cfg(target_vendor = "apple")]
+    let kind = libc::SOCK_DGRAM;
+    // SAFETY: socket takes numbers.
+    let socket = Fd::take(super::errno::result(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?)?;
+    let socket = fd::above_stdio(socket)?;
+    #[cfg(target_vendor = "apple")]
+    {
+        rustix::io::fcntl_setfd(socket.lend(), rustix::io::FdFlags::CLOEXEC)?;
+        rustix::net::sockopt::set_socket_nosigpipe(socket.lend(), true)?;
+    }
+    // SAFETY: zero is an address without anything.
+    let mut address: libc::sockaddr_un = unsafe { core::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as _;
+    // The last byte stays, as a NUL.
+    if path.len() >= address.sun_path.len() {
+        return Err(Errno::NAMETOOLONG);
+    }
+    for (place, &byte) in address.sun_path.iter_mut().zip(path) {
+        *place = byte as _;
+    }
+    connect(&socket, &address).map(|()| socket)
+}
+
+/// Raw on Linux, where libc's connect is a cancellation point.
+fn connect(socket: &Fd, address: &libc::sockaddr_un) -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    {
+        let (fd, address) = (socket.number() as usize, core::ptr::from_ref(address) as usize);
+        // SAFETY: an address of that size is read.
+        unsafe { super::arch::syscall4(libc::SYS_connect, fd, address, size_of::<libc::sockaddr_un>(), 0) }.map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let size = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        // SAFETY: an address of that size is read.
+        let connected = unsafe { libc::connect(socket.number(), core::ptr::from_ref(address).cast(), size) };
+        super::errno::result(connected).map(drop)
+    }
+}

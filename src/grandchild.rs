@@ -1,4 +1,4 @@
-//! What the original process does while the daemon goes through its steps.
+//! What the original process does while the process that it forked twice goes through its steps.
 
 use crate::channel::{self, Event};
 use crate::deadline::Deadline;
@@ -9,8 +9,8 @@ use crate::sys::fd::Fd;
 use crate::sys::progress::Progress;
 use rustix::io::Errno;
 
-/// Waits until the daemon has done every step, or has failed; then nothing of it is left.
-pub(super) fn await_daemon(
+/// Waits until the daemon, or a pump, has done every step, or has failed; then nothing of it is left.
+pub(crate) fn await_steps(
     reader: &Fd,
     intermediate: Intermediate,
     progress: &Progress,
