@@ -259,9 +259,9 @@ enum rdaemon_stream_action {
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
     /// A spawned program only: a new pipe, whose other end the caller gets.
     RDAEMON_STREAM_PIPE = 6,
-    /// Standard output and error of a daemon only: the system's log, as rdaemon_config.syslog says, line by line, through
-    /// a process as of rdaemon_log_pump(). Lines of standard output have level info, of standard error err, unless they
-    /// start with "<n>".
+    /// Standard output and error of a daemon only: the system's log, as rdaemon_config.syslog says, line by line,
+    /// through a process as of rdaemon_log_pump(). Lines of standard output have level info, of standard error err,
+    /// unless they start with "<n>".
     RDAEMON_STREAM_SYSLOG = 7,
 };
 
@@ -432,9 +432,9 @@ struct rdaemon_status {
     int32_t step;
     /// The negative errno that the call returned; 0 on success.
     int32_t error;
-    /// On success of rdaemon_daemonize() and rdaemon_control_start() the daemon's pid, of rdaemon_spawn() the child's, of
-    /// the other rdaemon_control_ functions that of the daemon that runs, has got the signal, or was stopped; that of a
-    /// failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
+    /// On success of rdaemon_daemonize() and rdaemon_control_start() the daemon's pid, of rdaemon_spawn() the child's,
+    /// of the other rdaemon_control_ functions that of the daemon that runs, has got the signal, or was stopped; that
+    /// of a failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
     /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
     int32_t pid;
     /// The signal that killed a process before it could report, where known; else 0.
@@ -602,7 +602,8 @@ struct rdaemon_config {
     size_t limits_len;
     /// Whose rights the daemon has.
     struct rdaemon_identity identity;
-    /// For RDAEMON_STREAM_SYSLOG: which log, and as whom. It counts only with such a stream, and ident is required then.
+    /// For RDAEMON_STREAM_SYSLOG: which log, and as whom. It counts only with such a stream, and ident is required
+    /// then.
     struct rdaemon_syslog_options syslog;
 };
 
@@ -782,7 +783,8 @@ struct rdaemon_worker {
     /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE. 0, or NULL here: the daemon
     /// ends now; else it goes on, and run is to return soon.
     int (*on_terminate)(void *context);
-    /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL: nothing.
+    /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL:
+    /// nothing.
     void (*at_exit)(void *context);
     /// For all of these.
     void *context;
@@ -1099,8 +1101,9 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
 /// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null, the files of the
 /// streams and the log; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the
-/// fds; umask; start the process that logs; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
-/// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
+/// fds; umask; start the process that logs; chroot; working directory; process lock, and pid into the pidfile; limits;
+/// groups, gid, uid; core prevention; no_new_privs; streams; signal dispositions; and, after the report to the original
+/// process, the signal mask.
 ///
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
 /// raises a SIGCHLD in the original one.
@@ -1111,7 +1114,7 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// daemon; 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
 /// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
 /// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
-///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
+///    for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
 /// - -EEXIST: the pidfile is held, see rdaemon_pidfile_open();
 /// - -ESRCH: the daemon was killed in the step that ret_status tells;
 /// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;
@@ -1371,7 +1374,8 @@ int rdaemon_sudo_argv(const char *user,
 /// lock; what is written in the file counts for nothing.
 ///
 /// ret_pidfd, unless NULL, gets a pidfd of the daemon, which poll(2) says to be readable when it has ended (yours to
-/// close; elsewhere than on Linux a kqueue), or -1 when none runs. ret_status, which may be NULL, tells the daemon's pid.
+/// close; elsewhere than on Linux a kqueue), or -1 when none runs. ret_status, which may be NULL, tells the daemon's
+/// pid.
 ///
 /// Returns RDAEMON_CONTROL_NOT_RUNNING, also when there is no such file, RDAEMON_CONTROL_RUNNING or
 /// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: anybody may write the file, or it belongs to neither root
@@ -1399,16 +1403,16 @@ int rdaemon_control_signal(const char *pidfile,
                            size_t ret_status_size);
 
 /// Stops the daemon: SIGTERM, and SIGCONT in case it is stopped; when it has not ended after term_timeout_ms, SIGKILL,
-/// and kill_timeout_ms for that to work. Both are time limits (see the conventions). A daemon that is starting is waited
-/// for, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the rights suffice.
+/// and kill_timeout_ms for that to work. Both are time limits (see the conventions). A daemon that is starting is
+/// waited for, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the rights suffice.
 ///
 /// ret_status, which may be NULL, tells the pid of the daemon that was stopped.
 ///
-/// Returns RDAEMON_CONTROL_STOPPED or RDAEMON_CONTROL_KILLED; RDAEMON_CONTROL_NOT_RUNNING when there was nobody to stop;
-/// RDAEMON_CONTROL_HELD when after term_timeout_ms the file is still held by nobody who could be stopped: workers of a
-/// dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended, SIGKILL or not; -EBADMSG: no daemon runs, and
-/// the file, which is left, is no pidfile, for there is no number in it; -EPERM at RDAEMON_STEP_SIGNAL; -EINVAL for a bad
-/// time limit; or what rdaemon_control_query() returns.
+/// Returns RDAEMON_CONTROL_STOPPED or RDAEMON_CONTROL_KILLED; RDAEMON_CONTROL_NOT_RUNNING when there was nobody to
+/// stop; RDAEMON_CONTROL_HELD when after term_timeout_ms the file is still held by nobody who could be stopped: workers
+/// of a dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended, SIGKILL or not; -EBADMSG: no daemon
+/// runs, and the file, which is left, is no pidfile, for there is no number in it; -EPERM at RDAEMON_STEP_SIGNAL;
+/// -EINVAL for a bad time limit; or what rdaemon_control_query() returns.
 /// Async-signal-safe, thread-safe; needs about 5 KiB of stack. The daemon must not call it for its own pidfile.
 /// Since 0.1.0.
 int rdaemon_control_stop(const char *pidfile,
@@ -1417,23 +1421,23 @@ int rdaemon_control_stop(const char *pidfile,
                          struct rdaemon_status *ret_status,
                          size_t ret_status_size);
 
-/// Makes a daemon, as rdaemon_daemonize() does, in which worker->run runs. config must name a pidfile; of many starts, in
-/// whatever processes and threads, one succeeds.
+/// Makes a daemon, as rdaemon_daemonize() does, in which worker->run runs. config must name a pidfile; of many starts,
+/// in whatever processes and threads, one succeeds.
 ///
 /// SIGTERM is RDAEMON_SIGNAL_TERMINATE unless the signal map has a line for it. ret_daemon, which may be NULL, gets the
 /// daemon's pid and its pidfd, yours to close; its ready_fd is -1. With RDAEMON_NOTIFY_READY the call waits until run
 /// has said rdaemon_ready() or rdaemon_fail(); config->timeout_ms is the limit for that as well. A daemon that does not
 /// get ready is ended by SIGTERM, and by SIGKILL a second later.
 ///
-/// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or by
-/// the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
+/// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or
+/// by the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
 /// rdaemon_detach), which then is the daemon itself. -EINVAL without a run or a pidfile, or when the signal map has a
 /// line for a signal with a hook; -EEXIST when a daemon runs already: ret_status tells its pid; what
 /// rdaemon_daemonize() returns else; and with RDAEMON_NOTIFY_READY what rdaemon_wait_ready() does. After a failure no
 /// daemon and no pidfile of it is left.
 ///
-/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling process
-/// has given to atexit(3) run in the daemon, too, when run has returned.
+/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling
+/// process has given to atexit(3) run in the daemon, too, when run has returned.
 /// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
 int rdaemon_control_start(const struct rdaemon_config *config,
                           size_t config_size,
@@ -1491,8 +1495,8 @@ int rdaemon_signals_next(int fd,
 /// Connects to the system's log. Call it before chroot(2), after which the connection goes on; it can be made anew then
 /// only if the socket is in the new root directory.
 ///
-/// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has; or,
-/// without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
+/// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has;
+/// or, without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_syslog_open(const struct rdaemon_syslog_options *options,
                         size_t options_size,
@@ -1528,12 +1532,14 @@ int rdaemon_syslog_close(struct rdaemon_syslog *log, size_t log_size);
 /// its last writer has closed it: for the streams of a program, or for fds 1 and 2 of this process.
 ///
 /// A line that starts with "<n>", n from 0 to 7, has that level, and is logged without it; the others have that of
-/// priority. identity is whose rights the process has; NULL, 0: the caller's. It is the child of init, or of the nearest
-/// subreaper, in a session of its own, with no fds but the pipe and a copy of the log's; it blocks all signals, so that
-/// what ends the daemon leaves its last words to be logged. Writing to the fd when the process has gone raises SIGPIPE.
+/// priority. identity is whose rights the process has; NULL, 0: the caller's. It is the child of init, or of the
+/// nearest subreaper, in a session of its own, with no fds but the pipe and a copy of the log's; it blocks all signals,
+/// so that what ends the daemon leaves its last words to be logged. Writing to the fd when the process has gone raises
+/// SIGPIPE.
 ///
 /// Returns the fd, yours to close; -EINVAL for NULL, a handle that is none, a priority that does not exist or a bad
-/// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was killed.
+/// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
+/// killed.
 /// Not async-signal-safe; threads as with rdaemon_double_fork(). Since 0.1.0.
 int rdaemon_log_pump(const struct rdaemon_syslog *log,
                      size_t log_size,
@@ -1554,8 +1560,8 @@ int rdaemon_real_users(int (*visitor)(void *context, const struct rdaemon_user *
 
 /// Looks up a user by name, for rdaemon_drop_privileges() and the field identity of the configs.
 ///
-/// ret_identity gets the uid, the gid and all groups of the user, which are written to groups, an array of groups_len: it
-/// points there. Call it before chroot(2).
+/// ret_identity gets the uid, the gid and all groups of the user, which are written to groups, an array of groups_len:
+/// it points there. Call it before chroot(2).
 ///
 /// Returns the number of groups (> 0), the primary one among them; -ENOENT for no such user; -E2BIG when they are more
 /// than groups_len; -EINVAL for NULL or an empty name; or any error of getpwnam_r(3). After a failure groups may hold

@@ -44,7 +44,8 @@ pub struct rdaemon_worker {
     /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE. 0, or NULL here: the daemon
     /// ends now; else it goes on, and run is to return soon.
     pub on_terminate: Option<extern "C" fn(context: *mut c_void) -> c_int>,
-    /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL: nothing.
+    /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL:
+    /// nothing.
     pub at_exit: Option<extern "C" fn(context: *mut c_void)>,
     /// For all of these.
     pub context: *mut c_void,
@@ -99,7 +100,8 @@ fn report(
 /// lock; what is written in the file counts for nothing.
 ///
 /// ret_pidfd, unless NULL, gets a pidfd of the daemon, which poll(2) says to be readable when it has ended (yours to
-/// close; elsewhere than on Linux a kqueue), or -1 when none runs. ret_status, which may be NULL, tells the daemon's pid.
+/// close; elsewhere than on Linux a kqueue), or -1 when none runs. ret_status, which may be NULL, tells the daemon's
+/// pid.
 ///
 /// Returns RDAEMON_CONTROL_NOT_RUNNING, also when there is no such file, RDAEMON_CONTROL_RUNNING or
 /// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: anybody may write the file, or it belongs to neither root
@@ -158,16 +160,16 @@ pub unsafe extern "C" fn rdaemon_control_signal(
 }
 
 /// Stops the daemon: SIGTERM, and SIGCONT in case it is stopped; when it has not ended after term_timeout_ms, SIGKILL,
-/// and kill_timeout_ms for that to work. Both are time limits (see the conventions). A daemon that is starting is waited
-/// for, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the rights suffice.
+/// and kill_timeout_ms for that to work. Both are time limits (see the conventions). A daemon that is starting is
+/// waited for, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the rights suffice.
 ///
 /// ret_status, which may be NULL, tells the pid of the daemon that was stopped.
 ///
-/// Returns RDAEMON_CONTROL_STOPPED or RDAEMON_CONTROL_KILLED; RDAEMON_CONTROL_NOT_RUNNING when there was nobody to stop;
-/// RDAEMON_CONTROL_HELD when after term_timeout_ms the file is still held by nobody who could be stopped: workers of a
-/// dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended, SIGKILL or not; -EBADMSG: no daemon runs, and
-/// the file, which is left, is no pidfile, for there is no number in it; -EPERM at RDAEMON_STEP_SIGNAL; -EINVAL for a bad
-/// time limit; or what rdaemon_control_query() returns.
+/// Returns RDAEMON_CONTROL_STOPPED or RDAEMON_CONTROL_KILLED; RDAEMON_CONTROL_NOT_RUNNING when there was nobody to
+/// stop; RDAEMON_CONTROL_HELD when after term_timeout_ms the file is still held by nobody who could be stopped: workers
+/// of a dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended, SIGKILL or not; -EBADMSG: no daemon
+/// runs, and the file, which is left, is no pidfile, for there is no number in it; -EPERM at RDAEMON_STEP_SIGNAL;
+/// -EINVAL for a bad time limit; or what rdaemon_control_query() returns.
 /// Async-signal-safe, thread-safe; needs about 5 KiB of stack. The daemon must not call it for its own pidfile.
 /// Since 0.1.0.
 #[unsafe(no_mangle)]
@@ -194,23 +196,23 @@ pub unsafe extern "C" fn rdaemon_control_stop(
     })
 }
 
-/// Makes a daemon, as rdaemon_daemonize() does, in which worker->run runs. config must name a pidfile; of many starts, in
-/// whatever processes and threads, one succeeds.
+/// Makes a daemon, as rdaemon_daemonize() does, in which worker->run runs. config must name a pidfile; of many starts,
+/// in whatever processes and threads, one succeeds.
 ///
 /// SIGTERM is RDAEMON_SIGNAL_TERMINATE unless the signal map has a line for it. ret_daemon, which may be NULL, gets the
 /// daemon's pid and its pidfd, yours to close; its ready_fd is -1. With RDAEMON_NOTIFY_READY the call waits until run
 /// has said rdaemon_ready() or rdaemon_fail(); config->timeout_ms is the limit for that as well. A daemon that does not
 /// get ready is ended by SIGTERM, and by SIGKILL a second later.
 ///
-/// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or by
-/// the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
+/// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or
+/// by the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
 /// rdaemon_detach), which then is the daemon itself. -EINVAL without a run or a pidfile, or when the signal map has a
 /// line for a signal with a hook; -EEXIST when a daemon runs already: ret_status tells its pid; what
 /// rdaemon_daemonize() returns else; and with RDAEMON_NOTIFY_READY what rdaemon_wait_ready() does. After a failure no
 /// daemon and no pidfile of it is left.
 ///
-/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling process
-/// has given to atexit(3) run in the daemon, too, when run has returned.
+/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling
+/// process has given to atexit(3) run in the daemon, too, when run has returned.
 /// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_control_start(

@@ -114,7 +114,8 @@ pub struct rdaemon_config {
     pub limits_len: usize,
     /// Whose rights the daemon has.
     pub identity: rdaemon_identity,
-    /// For RDAEMON_STREAM_SYSLOG: which log, and as whom. It counts only with such a stream, and ident is required then.
+    /// For RDAEMON_STREAM_SYSLOG: which log, and as whom. It counts only with such a stream, and ident is required
+    /// then.
     pub syslog: rdaemon_syslog_options,
 }
 
@@ -227,8 +228,9 @@ pub unsafe extern "C" fn rdaemon_check(
 /// What can fail is done in an order that is useful to the caller. In the original process: refuse a bad configuration;
 /// make fds 0 to 2 open; open the pidfile (locked, so that a second start is refused here), /dev/null, the files of the
 /// streams and the log; fork. In a process between: new session, fork. In the daemon, all signals blocked: close the
-/// fds; umask; start the process that logs; chroot; working directory; process lock, and pid into the pidfile; limits; groups, gid, uid; core prevention;
-/// no_new_privs; streams; signal dispositions; and, after the report to the original process, the signal mask.
+/// fds; umask; start the process that logs; chroot; working directory; process lock, and pid into the pidfile; limits;
+/// groups, gid, uid; core prevention; no_new_privs; streams; signal dispositions; and, after the report to the original
+/// process, the signal mask.
 ///
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
 /// raises a SIGCHLD in the original one.
@@ -239,7 +241,7 @@ pub unsafe extern "C" fn rdaemon_check(
 /// daemon; 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
 /// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
 /// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
-///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
+///    for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
 /// - -EEXIST: the pidfile is held, see rdaemon_pidfile_open();
 /// - -ESRCH: the daemon was killed in the step that ret_status tells;
 /// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;

@@ -110,7 +110,9 @@ impl From<Pidfile> for rdaemon_pidfile {
 }
 
 /// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
-/// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
+/// The order that tells the truth is: open in the process that starts the daemon, write in the daemon. Where there is
+/// no file it waits, for a second at most, for daemons that have removed a pidfile of the same directory and have not
+/// ended yet.
 ///
 /// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a
 /// stale pid as that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that
@@ -231,6 +233,10 @@ pub unsafe extern "C" fn rdaemon_pidfile_read(
 
 /// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file
 /// was opened, so that chdir(2) or chroot(2) make no difference. The handle stays open, and the lock held.
+///
+/// Lest two daemons be alive at once, a start that finds no pidfile waits until this process has ended, or has closed
+/// the handle, for a second at most: from the removal on the process has a shared flock(2) on the directory, if it may
+/// read that.
 ///
 /// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
 /// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,

@@ -129,9 +129,9 @@ pub struct rdaemon_status {
     pub step: i32,
     /// The negative errno that the call returned; 0 on success.
     pub error: i32,
-    /// On success of rdaemon_daemonize() and rdaemon_control_start() the daemon's pid, of rdaemon_spawn() the child's, of
-    /// the other rdaemon_control_ functions that of the daemon that runs, has got the signal, or was stopped; that of a
-    /// failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
+    /// On success of rdaemon_daemonize() and rdaemon_control_start() the daemon's pid, of rdaemon_spawn() the child's,
+    /// of the other rdaemon_control_ functions that of the daemon that runs, has got the signal, or was stopped; that
+    /// of a failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
     /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
     pub pid: i32,
     /// The signal that killed a process before it could report, where known; else 0.

@@ -27,9 +27,9 @@ pub enum rdaemon_stream_action {
     RDAEMON_STREAM_SAME_AS_STDOUT = 5,
     /// A spawned program only: a new pipe, whose other end the caller gets.
     RDAEMON_STREAM_PIPE = 6,
-    /// Standard output and error of a daemon only: the system's log, as rdaemon_config.syslog says, line by line, through
-    /// a process as of rdaemon_log_pump(). Lines of standard output have level info, of standard error err, unless they
-    /// start with "<n>".
+    /// Standard output and error of a daemon only: the system's log, as rdaemon_config.syslog says, line by line,
+    /// through a process as of rdaemon_log_pump(). Lines of standard output have level info, of standard error err,
+    /// unless they start with "<n>".
     RDAEMON_STREAM_SYSLOG = 7,
 }
 

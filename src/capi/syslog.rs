@@ -111,8 +111,8 @@ impl rdaemon_syslog {
 /// Connects to the system's log. Call it before chroot(2), after which the connection goes on; it can be made anew then
 /// only if the socket is in the new root directory.
 ///
-/// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has; or,
-/// without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
+/// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has;
+/// or, without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_syslog_open(
@@ -182,12 +182,14 @@ pub unsafe extern "C" fn rdaemon_syslog_close(log: *mut rdaemon_syslog, log_size
 /// its last writer has closed it: for the streams of a program, or for fds 1 and 2 of this process.
 ///
 /// A line that starts with "<n>", n from 0 to 7, has that level, and is logged without it; the others have that of
-/// priority. identity is whose rights the process has; NULL, 0: the caller's. It is the child of init, or of the nearest
-/// subreaper, in a session of its own, with no fds but the pipe and a copy of the log's; it blocks all signals, so that
-/// what ends the daemon leaves its last words to be logged. Writing to the fd when the process has gone raises SIGPIPE.
+/// priority. identity is whose rights the process has; NULL, 0: the caller's. It is the child of init, or of the
+/// nearest subreaper, in a session of its own, with no fds but the pipe and a copy of the log's; it blocks all signals,
+/// so that what ends the daemon leaves its last words to be logged. Writing to the fd when the process has gone raises
+/// SIGPIPE.
 ///
 /// Returns the fd, yours to close; -EINVAL for NULL, a handle that is none, a priority that does not exist or a bad
-/// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was killed.
+/// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
+/// killed.
 /// Not async-signal-safe; threads as with rdaemon_double_fork(). Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_log_pump(

@@ -64,8 +64,8 @@ pub unsafe extern "C" fn rdaemon_real_users(
 
 /// Looks up a user by name, for rdaemon_drop_privileges() and the field identity of the configs.
 ///
-/// ret_identity gets the uid, the gid and all groups of the user, which are written to groups, an array of groups_len: it
-/// points there. Call it before chroot(2).
+/// ret_identity gets the uid, the gid and all groups of the user, which are written to groups, an array of groups_len:
+/// it points there. Call it before chroot(2).
 ///
 /// Returns the number of groups (> 0), the primary one among them; -ENOENT for no such user; -E2BIG when they are more
 /// than groups_len; -EINVAL for NULL or an empty name; or any error of getpwnam_r(3). After a failure groups may hold
