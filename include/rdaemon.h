@@ -1017,7 +1017,9 @@ int rdaemon_drop_privileges(const struct rdaemon_identity *identity,
 int rdaemon_no_new_privs(void);
 
 /// Opens, locks and empties the pidfile at path, creating it if need be; then rdaemon_pidfile_write() writes into it.
-/// The order that tells the truth is: open in the process that starts the daemon, write in the daemon.
+/// The order that tells the truth is: open in the process that starts the daemon, write in the daemon. Where there is
+/// no file it waits, for a second at most, for daemons that have removed a pidfile of the same directory and have not
+/// ended yet.
 ///
 /// It must be a regular file, with one name, and no symlink. Only under the lock is it emptied, so that nobody reads a
 /// stale pid as that of the new daemon. options: NULL, 0 for the defaults. ret_pidfile gets the handle, with fds that
@@ -1068,6 +1070,10 @@ int rdaemon_pidfile_read(const char *path,
 /// Empties the pidfile and, but for RDAEMON_PIDFILE_ONLY_EMPTY, removes it, by the directory as it was when the file
 /// was opened, so that chdir(2) or chroot(2) make no difference. The handle stays open, and the lock held.
 ///
+/// Lest two daemons be alive at once, a start that finds no pidfile waits until this process has ended, or has closed
+/// the handle, for a second at most: from the removal on the process has a shared flock(2) on the directory, if it may
+/// read that.
+///
 /// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
 /// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,
 /// -EBADF for a closed one; or any error of unlinkat(2), as -EACCES after a loss of privileges: then the file is there,
@@ -1114,7 +1120,7 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// daemon; 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
 /// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
 /// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
-///    for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
+///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
 /// - -EEXIST: the pidfile is held, see rdaemon_pidfile_open();
 /// - -ESRCH: the daemon was killed in the step that ret_status tells;
 /// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;

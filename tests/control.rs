@@ -10,7 +10,7 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ops::ControlFlow;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 const PATIENCE: Patience = Patience { until_killed: Some(Duration::from_secs(5)), after_kill: None };
@@ -54,15 +54,15 @@ extern "C" fn say_end(context: *mut c_void) {
     say(context, b'e');
 }
 
-/// A pipe that the hooks write to, and its reader.
-fn pipe() -> (std::io::PipeReader, std::io::PipeWriter, Hooks) {
+/// What the hooks write to, and its reader.
+fn pipe() -> (UnixStream, UnixStream, Hooks) {
     use std::os::fd::AsRawFd;
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = UnixStream::pair().unwrap();
     let context = writer.as_raw_fd() as usize as *mut c_void;
     (reader, writer, Hooks { user1: Some(say_user1), exit: Some(say_end), context, ..Hooks::default() })
 }
 
-fn letter(reader: &mut std::io::PipeReader) -> u8 {
+fn letter(reader: &mut UnixStream) -> u8 {
     use std::io::Read;
     let mut letter = [0];
     reader.read_exact(&mut letter).unwrap();

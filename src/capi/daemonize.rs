@@ -241,7 +241,7 @@ pub unsafe extern "C" fn rdaemon_check(
 /// daemon; 0 in the daemon. In a process that does not detach (see enum rdaemon_detach) it returns once, 0, and
 /// ret_daemon->detached is 0. A negative errno is returned in the original process only, and ret_status tells the step:
 /// - step RDAEMON_STEP_CONFIG, a refusal: -EINVAL; -E2BIG; -EBADF for an fd that is not open; -ENOENT and -ENAMETOOLONG
-///    for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
+///   for an empty and for an over-long path; -EALREADY for RDAEMON_DETACH_YES in a process that was given sockets;
 /// - -EEXIST: the pidfile is held, see rdaemon_pidfile_open();
 /// - -ESRCH: the daemon was killed in the step that ret_status tells;
 /// - -ETIMEDOUT: timeout_ms was over in that step, and the daemon was killed;

@@ -10,7 +10,11 @@
     clippy::missing_safety_doc,
     reason = "the conventions at the top of the header are the contract of every C pointer"
 )]
-#![allow(rustdoc::broken_intra_doc_links, reason = "brackets are those of C's arrays here")]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "brackets are those of C's arrays, and of what stands for something, here"
+)]
 
 mod intake;
 
