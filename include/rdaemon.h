@@ -555,7 +555,7 @@ struct rdaemon_syslog_options {
     uint32_t flags;
     /// LOG_USER and the like, from <syslog.h>; 0: LOG_DAEMON.
     int32_t facility;
-    /// The tag: 1 to 63 printable ASCII characters, no blank, \':\' or \'[\' among them.
+    /// The tag: 1 to 63 printable ASCII characters, no blank, ':' or '[' among them.
     const char *ident;
     /// The socket, of at most 107 bytes. NULL: the system's, /dev/log.
     const char *path;
@@ -1513,7 +1513,7 @@ int rdaemon_syslog_open(const struct rdaemon_syslog_options *options,
 ///
 /// priority is a level, LOG_ERR and the like, which may be combined with a facility. A message is a datagram of at most
 /// 1024 bytes, "<priority>ident[pid]: text", as RFC 3164 has it, but without a timestamp, which the receiver knows. A
-/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become \\xNN.
+/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become \xNN.
 ///
 /// When the server was restarted the connection is made anew. A server that does not read is waited for, a second long;
 /// after that no more, until it reads. Lines that are lost are counted in log->lost; as soon as one arrives again, the
