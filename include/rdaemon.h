@@ -1528,7 +1528,7 @@ int rdaemon_syslog(struct rdaemon_syslog *log,
                    const char *text,
                    size_t len);
 
-/// Closes the connection. A handle that is closed already is fine.
+/// Closes the connection, and makes the handle one of nothing. One that is closed already is fine.
 ///
 /// Returns 0, or -EINVAL for NULL or a short handle.
 /// Async-signal-safe, thread-safe with other handles. Since 0.1.0.

@@ -83,7 +83,8 @@ impl From<Syslog> for rdaemon_syslog {
 
 impl rdaemon_syslog {
     fn log(&self) -> Result<Syslog, Errno> {
-        if self.reserved != [0; 3] || self.state > 1 || self.ident[0] == 0 {
+        let is_one = Flags::from_bits(self.flags).is_some() && syslog::is_facility(self.facility) && self.ident[0] != 0;
+        if self.reserved != [0; 3] || self.state > 1 || !is_one {
             return Err(Errno::INVAL);
         }
         let mut log = Syslog {
@@ -161,19 +162,18 @@ pub unsafe extern "C" fn rdaemon_syslog(
     })
 }
 
-/// Closes the connection. A handle that is closed already is fine.
+/// Closes the connection, and makes the handle one of nothing. One that is closed already is fine.
 ///
 /// Returns 0, or -EINVAL for NULL or a short handle.
 /// Async-signal-safe, thread-safe with other handles. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_syslog_close(log: *mut rdaemon_syslog, log_size: usize) -> c_int {
     answer(|| {
-        let mut given = handle(log, log_size)?;
+        let given = handle(log, log_size)?;
         if given.fd > 2 {
             drop(Fd::take(given.fd));
         }
-        given.fd = -1;
-        sized_out(log, log_size, &given);
+        sized_out(log, log_size, &rdaemon_syslog { fd: -1, ..rdaemon_syslog::zeroed() });
         Ok(0)
     })
 }

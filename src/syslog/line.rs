@@ -3,6 +3,10 @@
 /// As much as every receiver takes: RFC 3164, section 4.1.
 pub(super) const DATAGRAM: usize = 1024;
 
+/// Sends a message of this level; answers whether it arrived. One that does not is a line lost if the last argument says
+/// so: a line is lost once, in however many parts.
+pub(super) type Send<'a> = &'a mut dyn FnMut(u8, &[u8], bool) -> bool;
+
 /// A line that is put together from the pieces in which it comes.
 pub(super) struct Line {
     text: [u8; DATAGRAM],
@@ -15,15 +19,25 @@ pub(super) struct Line {
     default: u8,
     /// Whether they may say it, by "<n>" at their start.
     honours_prefix: bool,
+    /// Whether a part of it was lost.
+    is_lost: bool,
 }
 
 impl Line {
     pub(super) fn new(room: usize, default: u8, honours_prefix: bool) -> Line {
-        Line { text: [0; DATAGRAM], length: 0, room: room.min(DATAGRAM), level: None, default, honours_prefix }
+        Line {
+            text: [0; DATAGRAM],
+            length: 0,
+            room: room.min(DATAGRAM),
+            level: None,
+            default,
+            honours_prefix,
+            is_lost: false,
+        }
     }
 
     /// Takes bytes, and hands over each message that they complete, with its level.
-    pub(super) fn feed(&mut self, bytes: &[u8], send: &mut dyn FnMut(u8, &[u8])) {
+    pub(super) fn feed(&mut self, bytes: &[u8], send: Send<'_>) {
         for &byte in bytes {
             match byte {
                 b'\n' => self.end(send),
@@ -35,12 +49,12 @@ impl Line {
     }
 
     /// Ends the line, which may be without its newline. A blank one is none.
-    pub(super) fn end(&mut self, send: &mut dyn FnMut(u8, &[u8])) {
+    pub(super) fn end(&mut self, send: Send<'_>) {
         self.send_until(self.length, send);
-        self.level = None;
+        (self.level, self.is_lost) = (None, false);
     }
 
-    fn push(&mut self, bytes: &[u8], send: &mut dyn FnMut(u8, &[u8])) {
+    fn push(&mut self, bytes: &[u8], send: Send<'_>) {
         if self.length + bytes.len() > self.room {
             self.send_until(self.last_whole_character(bytes), send);
         }
@@ -62,7 +76,7 @@ impl Line {
         if continued > 2 || start == 0 { self.length } else { start }
     }
 
-    fn send_until(&mut self, end: usize, send: &mut dyn FnMut(u8, &[u8])) {
+    fn send_until(&mut self, end: usize, send: Send<'_>) {
         let (part, rest) = self.text.get(..self.length).unwrap_or_default().split_at_checked(end).unwrap_or_default();
         let (level, part) = match (self.level, part) {
             (Some(level), part) => (level, part),
@@ -70,7 +84,7 @@ impl Line {
             (None, part) => (self.default, part),
         };
         if !part.is_empty() {
-            send(level, part);
+            self.is_lost |= !send(level, part, !self.is_lost);
         }
         self.level = Some(level);
         // The front of one character at most.

@@ -65,8 +65,8 @@ pub struct Syslog {
     pub(crate) path: [u8; PATH_SIZE],
 }
 
-const FACILITIES: c_int = 0x3f8;
 const LEVELS: c_int = 7;
+const HIGHEST_FACILITY: c_int = libc::LOG_LOCAL7;
 const WARNING: u8 = 4;
 
 #[cfg(target_os = "linux")]
@@ -81,7 +81,7 @@ impl Options<'_> {
         let is_fit = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'[');
         if !(1..IDENT_SIZE).contains(&ident.len())
             || !ident.iter().all(is_fit)
-            || self.facility & !FACILITIES != 0
+            || !is_facility(self.facility)
             || self.flags.contains(Flags::from_bits_retain(!Flags::all().bits()))
         {
             return Err(Errno::INVAL);
@@ -123,16 +123,16 @@ impl Syslog {
     /// error says why lines were lost; they are counted, and the number is logged when one gets through again.
     pub fn log(&mut self, priority: c_int, text: &[u8]) -> Result<(), Errno> {
         check_priority(priority)?;
-        let facility = match priority & FACILITIES {
+        let facility = match priority & !LEVELS {
             0 => self.facility,
             facility => facility,
         };
         let mut line = Line::new(self.room(), (priority & LEVELS) as u8, false);
         let mut result = Ok(());
-        let mut send = |level: u8, text: &[u8]| {
-            if let Err(errno) = self.send(facility, level, text) {
-                result = Err(errno);
-            }
+        let mut send = |level: u8, text: &[u8], counts: bool| {
+            let sent = self.send(facility, level, text, counts);
+            result = if sent.is_ok() { result } else { sent };
+            sent.is_ok()
         };
         line.feed(text, &mut send);
         line.end(&mut send);
@@ -146,18 +146,18 @@ impl Syslog {
 
     /// How much text fits a message, whatever its level.
     fn room(&self) -> usize {
-        DATAGRAM - self.header(FACILITIES, 7, &mut [0; DATAGRAM])
+        DATAGRAM - self.header(HIGHEST_FACILITY, 7, &mut [0; DATAGRAM])
     }
 
     /// Sends one message, and before it what became of those before.
-    fn send(&mut self, facility: c_int, level: u8, text: &[u8]) -> Result<(), Errno> {
+    fn send(&mut self, facility: c_int, level: u8, text: &[u8], counts: bool) -> Result<(), Errno> {
         let mut line = [0; 32];
         let sent = match self.lost {
             0 => Ok(()),
             lost => self.deliver(facility, WARNING, lines_lost(lost, &mut line)).map(|()| self.lost = 0),
         };
         let sent = sent.and_then(|()| self.deliver(facility, level, text));
-        if sent.is_err() {
+        if sent.is_err() && counts {
             self.lost = self.lost.saturating_add(1);
         }
         sent
@@ -249,8 +249,12 @@ const NO_SIGNAL: SendFlags = SendFlags::empty();
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 
+pub(crate) fn is_facility(number: c_int) -> bool {
+    (0..=HIGHEST_FACILITY).contains(&number) && number & LEVELS == 0
+}
+
 fn check_priority(priority: c_int) -> Result<(), Errno> {
-    if priority & !(FACILITIES | LEVELS) == 0 { Ok(()) } else { Err(Errno::INVAL) }
+    if (0..=HIGHEST_FACILITY | LEVELS).contains(&priority) { Ok(()) } else { Err(Errno::INVAL) }
 }
 
 fn fill(field: &mut [u8], string: &CStr) {

@@ -114,9 +114,7 @@ fn take(log: &mut Syslog, input: &Option<Input>, line: &mut Line) -> bool {
     let Some(input) = input else { return false };
     let facility = log.facility;
     // What is lost is counted, and nobody is there to be told.
-    let mut send = |level: u8, text: &[u8]| {
-        let _ = log.send(facility, level, text);
-    };
+    let mut send = |level: u8, text: &[u8], counts: bool| log.send(facility, level, text, counts).is_ok();
     match rustix::io::read(input.reader.lend(), &mut bytes) {
         Err(Errno::INTR | Errno::AGAIN) => true,
         Ok(0) | Err(_) => {
