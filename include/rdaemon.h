@@ -774,14 +774,16 @@ struct rdaemon_communication {
 /// terminates the daemon ends that process, and those with a hook do nothing.
 struct rdaemon_worker {
     /// What the daemon is there for. Its result is the exit status, for exit(3). daemon has its pid, its ready_fd with
-    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned. Not NULL.
+    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned; so it should not call exit(3)
+    /// itself. Not NULL.
     int (*run)(void *context, const struct rdaemon_daemon *daemon);
     /// For SIGUSR1. NULL: its disposition stays.
     void (*on_user1)(void *context);
     /// For SIGUSR2. NULL: its disposition stays.
     void (*on_user2)(void *context);
-    /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE. 0, or NULL here: the daemon
-    /// ends now; else it goes on, and run is to return soon.
+    /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE, whenever one comes. 0, or
+    /// NULL here: the daemon ends now; else it goes on, and run is to return soon. What run waits in is not
+    /// interrupted, as handlers have SA_RESTART: let the hook write to a pipe that run polls.
     int (*on_terminate)(void *context);
     /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL:
     /// nothing.
@@ -1558,7 +1560,8 @@ int rdaemon_log_pump(const struct rdaemon_syslog *log,
 ///
 /// A result of the visitor other than 0 ends it and is returned: best a positive number, or a negative errno.
 ///
-/// Returns 0 when all were visited, the visitor's result, -EINVAL for NULL, or any error of getpwent(3).
+/// Returns 0 when all were visited, the visitor's result, -EINVAL for NULL, any error of open(2), when login.defs is
+/// there and cannot be read, or of getpwent(3).
 /// Neither async-signal-safe nor thread-safe with getpwent(3), which the visitor must not call; libc may allocate.
 /// Since 0.1.0.
 int rdaemon_real_users(int (*visitor)(void *context, const struct rdaemon_user *user),
@@ -1570,9 +1573,10 @@ int rdaemon_real_users(int (*visitor)(void *context, const struct rdaemon_user *
 /// it points there. Call it before chroot(2).
 ///
 /// Returns the number of groups (> 0), the primary one among them; -ENOENT for no such user; -E2BIG when they are more
-/// than groups_len; -EINVAL for NULL or an empty name; or any error of getpwnam_r(3). After a failure groups may hold
-/// some.
-/// Not async-signal-safe; thread-safe; libc may allocate. Needs about 9 KiB of stack. Since 0.1.0.
+/// than groups_len; -EINVAL for NULL or an empty name; -ENAMETOOLONG for one of 4096 bytes; or any error of
+/// getpwnam_r(3). After a failure groups may hold some.
+/// Not async-signal-safe; thread-safe as long as no account has 8 KiB of text, when getpwnam(3) must do; libc may
+/// allocate. Needs about 9 KiB of stack. Since 0.1.0.
 int rdaemon_find_user(const char *name,
                       uint32_t *groups,
                       size_t groups_len,

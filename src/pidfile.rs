@@ -193,6 +193,11 @@ impl Pidfile {
         fd::borrow(self.fd).and_then(locks::process_lock_holder).ok().flatten()
     }
 
+    /// Whether another process has the process lock, even one that has no number here.
+    pub(crate) fn is_anothers(&self) -> bool {
+        fd::borrow(self.fd).and_then(locks::is_taken) == Ok(true)
+    }
+
     /// Empties the file, then removes it, by the directory as it was when the file was opened: a later chdir or chroot
     /// makes no difference. Async-signal-safe.
     ///
@@ -201,7 +206,7 @@ impl Pidfile {
     /// after a loss of privileges (`EACCES`); then the file is left empty. A start that finds no pidfile waits, for up
     /// to a second, until this process has ended or has closed the handle, so that no two daemons are alive at once.
     pub fn remove(&self) -> Result<(), Errno> {
-        if self.writer != rustix::process::getpid().as_raw_pid() {
+        if self.writer != rustix::process::getpid().as_raw_pid() || self.is_anothers() {
             return Err(Errno::PERM);
         }
         rustix::fs::ftruncate(fd::borrow(self.fd)?, 0)?;

@@ -39,25 +39,33 @@ struct Ending {
     /// The daemon: the handlers are inherited by what it forks.
     pid: i32,
     pidfile: Option<Pidfile>,
-    hooks: Hooks,
+    /// Of a worker.
+    hooks: Option<Hooks>,
 }
 
 static ENDING: Slot<Ending> = Slot::new();
 static HAS_BEGUN: Flag = Flag::new();
 
+/// What is said of this very process. One that it forked into another pid namespace may have the same number, but not the
+/// lock.
 fn current() -> Option<Ending> {
-    ENDING.get().filter(|ending| ending.pid == getpid().as_raw_pid())
+    let is_own = |ending: &Ending| {
+        let has_pidfile = |pidfile: Pidfile| !pidfile.is_anothers();
+        ending.pid == getpid().as_raw_pid() && ending.pidfile.is_none_or(has_pidfile)
+    };
+    ENDING.get().filter(is_own)
 }
 
-/// Says which pidfile [`terminate`] removes. The hooks stay.
+/// Says which pidfile [`terminate`] removes. A worker's stays, and so do its hooks.
 pub(crate) fn prepare(pidfile: Option<&Pidfile>) {
-    let hooks = current().map(|ending| ending.hooks).unwrap_or_default();
-    ENDING.set(Some(Ending { pid: getpid().as_raw_pid(), pidfile: pidfile.copied(), hooks }));
+    let worker = current().filter(|ending| ending.hooks.is_some());
+    let pidfile = pidfile.copied().or(worker.and_then(|worker| worker.pidfile));
+    set(pidfile, worker.and_then(|worker| worker.hooks));
 }
 
 /// Says what happens before that, and handles the signals that have a hook.
 pub(crate) fn install(hooks: &Hooks, pidfile: Option<&Pidfile>) -> Result<(), Errno> {
-    ENDING.set(Some(Ending { pid: getpid().as_raw_pid(), pidfile: pidfile.copied(), hooks: *hooks }));
+    set(pidfile.copied(), Some(*hooks));
     if hooks.user1.is_some() {
         signals::set(libc::SIGUSR1, Disposition::Alone(user1))?;
     }
@@ -65,6 +73,12 @@ pub(crate) fn install(hooks: &Hooks, pidfile: Option<&Pidfile>) -> Result<(), Er
         signals::set(libc::SIGUSR2, Disposition::Alone(user2))?;
     }
     Ok(())
+}
+
+fn set(pidfile: Option<Pidfile>, hooks: Option<Hooks>) {
+    ENDING.set(Some(Ending { pid: getpid().as_raw_pid(), pidfile, hooks }));
+    // It may have been raised in the daemon that forked this one.
+    HAS_BEGUN.lower();
 }
 
 extern "C" fn user1(_signal: c_int) {
@@ -77,10 +91,9 @@ extern "C" fn user2(_signal: c_int) {
 
 fn call(which: fn(&Hooks) -> Option<Hook>) {
     errno::preserved(|| {
-        if let Some(Ending { hooks, .. }) = current() {
-            if let Some(hook) = which(&hooks) {
-                hook(hooks.context);
-            }
+        let hooks = current().and_then(|ending| ending.hooks).filter(|_| !HAS_BEGUN.is_raised());
+        if let Some((hooks, hook)) = hooks.and_then(|hooks| Some((hooks, which(&hooks)?))) {
+            hook(hooks.context);
         }
     });
 }
@@ -89,9 +102,8 @@ fn call(which: fn(&Hooks) -> Option<Hook>) {
 pub(crate) extern "C" fn terminate(signal: c_int) {
     errno::preserved(|| {
         if let Some(ending) = current() {
-            let goes_on = ending.hooks.terminate.is_some_and(|hook| hook(ending.hooks.context) != 0);
             // Or another thread is at it.
-            if goes_on || !HAS_BEGUN.raise() {
+            if HAS_BEGUN.is_raised() || ending.goes_on() || !HAS_BEGUN.raise() {
                 return;
             }
             ending.run();
@@ -102,23 +114,31 @@ pub(crate) extern "C" fn terminate(signal: c_int) {
 
 /// Ends the daemon with this exit status, by exit(3).
 pub(crate) fn exit(status: c_int) -> ! {
-    Mask::block_all();
-    if !HAS_BEGUN.raise() {
+    let mask = Mask::block_all();
+    let ending = current();
+    if ending.is_some() && !HAS_BEGUN.raise() {
         // A handler in another thread ends the process.
         loop {
             crate::deadline::pause();
         }
     }
-    if let Some(ending) = current() {
+    if let Some(ending) = ending {
         ending.run();
     }
+    mask.install();
     crate::sys::process::exit_with_handlers(status)
 }
 
 impl Ending {
+    fn goes_on(&self) -> bool {
+        let hooks = self.hooks.unwrap_or_default();
+        hooks.terminate.is_some_and(|hook| hook(hooks.context) != 0)
+    }
+
     fn run(&self) {
-        if let Some(hook) = self.hooks.exit {
-            hook(self.hooks.context);
+        let hooks = self.hooks.unwrap_or_default();
+        if let Some(hook) = hooks.exit {
+            hook(hooks.context);
         }
         // What may not be removed is empty at least.
         let _ = self.pidfile.map(|pidfile| pidfile.remove());

@@ -37,7 +37,7 @@ impl User<'_> {
 }
 
 /// Visits the accounts of people: those with a uid from `UID_MIN` of /etc/login.defs on (500 where there is none), and a
-/// shell that is not `nologin` or `false`. Answers what the visitor breaks with.
+/// shell that is not `nologin` or `false`. Answers what the visitor breaks with, or why login.defs could not be read.
 ///
 /// # Safety
 ///
@@ -49,7 +49,7 @@ pub unsafe fn real_users<B>(visitor: impl FnMut(&User<'_>) -> ControlFlow<B>) ->
 
 /// [`real_users`], for the C floor, whose own caller has promised.
 pub(crate) fn real_users_promised<B>(mut visitor: impl FnMut(&User<'_>) -> ControlFlow<B>) -> Result<Option<B>, Errno> {
-    let least = login_defs::uid_min();
+    let least = login_defs::uid_min()?;
     let mut broken = None;
     users::each(&mut |user| {
         if user.uid >= least && user.can_log_in() {

@@ -35,14 +35,16 @@ use rdaemon_control_result::{
 #[repr(C)]
 pub struct rdaemon_worker {
     /// What the daemon is there for. Its result is the exit status, for exit(3). daemon has its pid, its ready_fd with
-    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned. Not NULL.
+    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned; so it should not call exit(3)
+    /// itself. Not NULL.
     pub run: Option<extern "C" fn(context: *mut c_void, daemon: *const rdaemon_daemon) -> c_int>,
     /// For SIGUSR1. NULL: its disposition stays.
     pub on_user1: Option<extern "C" fn(context: *mut c_void)>,
     /// For SIGUSR2. NULL: its disposition stays.
     pub on_user2: Option<extern "C" fn(context: *mut c_void)>,
-    /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE. 0, or NULL here: the daemon
-    /// ends now; else it goes on, and run is to return soon.
+    /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE, whenever one comes. 0, or
+    /// NULL here: the daemon ends now; else it goes on, and run is to return soon. What run waits in is not
+    /// interrupted, as handlers have SA_RESTART: let the hook write to a pipe that run polls.
     pub on_terminate: Option<extern "C" fn(context: *mut c_void) -> c_int>,
     /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL:
     /// nothing.

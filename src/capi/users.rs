@@ -41,7 +41,8 @@ impl From<&User<'_>> for rdaemon_user {
 ///
 /// A result of the visitor other than 0 ends it and is returned: best a positive number, or a negative errno.
 ///
-/// Returns 0 when all were visited, the visitor's result, -EINVAL for NULL, or any error of getpwent(3).
+/// Returns 0 when all were visited, the visitor's result, -EINVAL for NULL, any error of open(2), when login.defs is
+/// there and cannot be read, or of getpwent(3).
 /// Neither async-signal-safe nor thread-safe with getpwent(3), which the visitor must not call; libc may allocate.
 /// Since 0.1.0.
 #[unsafe(no_mangle)]
@@ -68,9 +69,10 @@ pub unsafe extern "C" fn rdaemon_real_users(
 /// it points there. Call it before chroot(2).
 ///
 /// Returns the number of groups (> 0), the primary one among them; -ENOENT for no such user; -E2BIG when they are more
-/// than groups_len; -EINVAL for NULL or an empty name; or any error of getpwnam_r(3). After a failure groups may hold
-/// some.
-/// Not async-signal-safe; thread-safe; libc may allocate. Needs about 9 KiB of stack. Since 0.1.0.
+/// than groups_len; -EINVAL for NULL or an empty name; -ENAMETOOLONG for one of 4096 bytes; or any error of
+/// getpwnam_r(3). After a failure groups may hold some.
+/// Not async-signal-safe; thread-safe as long as no account has 8 KiB of text, when getpwnam(3) must do; libc may
+/// allocate. Needs about 9 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_find_user(
     name: *const c_char,

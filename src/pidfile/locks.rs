@@ -61,3 +61,15 @@ pub(super) fn process_lock_holder(_file: BorrowedFd<'_>) -> Result<Option<i32>, 
 fn best_effort(written: i32) -> Option<i32> {
     (cfg!(not(target_os = "linux")) && written > 0).then_some(written)
 }
+
+/// Whether another process has the process lock.
+#[cfg(target_os = "linux")]
+pub(super) fn is_taken(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    crate::sys::fd::write_lock_holder(file).map(|holder| holder.is_some())
+}
+
+/// Whether another process has the process lock, which nobody has here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_taken(_file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(false)
+}

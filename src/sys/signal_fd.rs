@@ -34,6 +34,10 @@ mod native {
         let info = MaybeUninit::new(bytes);
         // SAFETY: so many bytes were read, and any bytes are a value of integers.
         let info = unsafe { info.as_ptr().cast::<libc::signalfd_siginfo>().read_unaligned() };
+        // Of another kind of fd.
+        if !(1..crate::sys::signals::END).contains(&(info.ssi_signo as c_int)) {
+            return Err(Errno::INVAL);
+        }
         Ok(Signal {
             number: info.ssi_signo as c_int,
             code: info.ssi_code,

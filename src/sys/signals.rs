@@ -100,11 +100,13 @@ pub(crate) fn set(signal: c_int, disposition: Disposition) -> Result<(), Errno> 
 }
 
 /// Ends the process as the signal's default would, from within the signal's handler.
-pub(crate) fn die_of(signal: c_int) {
+pub(crate) fn die_of(signal: c_int) -> ! {
     let _ = set(signal, Disposition::Default);
     Mask::of(&[signal]).apply(libc::SIG_UNBLOCK);
     // SAFETY: raise takes a number.
     unsafe { libc::raise(signal) };
+    // The first process of a pid namespace has survived that.
+    super::process::exit(128 + signal)
 }
 
 /// A value that a signal handler reads.
@@ -149,6 +151,14 @@ pub(crate) struct Flag(AtomicBool);
 impl Flag {
     pub(crate) const fn new() -> Flag {
         Flag(AtomicBool::new(false))
+    }
+
+    pub(crate) fn lower(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 
     /// Whether this call has raised it.

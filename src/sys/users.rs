@@ -45,10 +45,15 @@ pub(crate) fn ids(name: &CStr) -> Result<(u32, u32), Errno> {
     // SAFETY: the name is a string, and the rest are places that are written to within their sizes.
     let error =
         unsafe { libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), text.as_mut_ptr(), text.len(), &raw mut found) };
-    // SAFETY: NULL, or the entry, which is filled then.
+    if error == libc::ERANGE {
+        // Somebody's entry has more text. libc has no end to its own buffer.
+        // SAFETY: the name is a string.
+        found = unsafe { libc::getpwnam(name.as_ptr()) };
+    }
+    // SAFETY: NULL, or an entry that is filled.
     match (unsafe { found.as_ref() }, error) {
         (Some(entry), _) => Ok((entry.pw_uid, entry.pw_gid)),
-        (None, 0 | libc::ENOENT | libc::ESRCH) => Err(Errno::NOENT),
+        (None, 0 | libc::ENOENT | libc::ESRCH | libc::ERANGE) => Err(Errno::NOENT),
         (None, error) => Err(errno::from_number(error)),
     }
 }

@@ -10,21 +10,23 @@ const UID_MIN: u32 = 500;
 /// What is longer is not read to its end, and is no line of a number.
 const LONGEST: usize = 256;
 
-pub(super) fn uid_min() -> u32 {
-    let file = fd::open(CWD, c"/etc/login.defs", OFlags::RDONLY, Mode::empty());
-    file.map_or(UID_MIN, |file| read(&file))
+pub(super) fn uid_min() -> Result<u32, Errno> {
+    match fd::open(CWD, c"/etc/login.defs", OFlags::RDONLY, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(UID_MIN),
+        file => read(&file?),
+    }
 }
 
-fn read(file: &Fd) -> u32 {
+fn read(file: &Fd) -> Result<u32, Errno> {
     let mut line = Line { text: [0; LONGEST], length: 0 };
     let mut chunk = [0; 1024];
     let mut least = UID_MIN;
     loop {
         match rustix::io::read(file.lend(), &mut chunk) {
             Err(Errno::INTR) => {}
-            Ok(0) | Err(_) => break line.end().unwrap_or(least),
-            Ok(length) => {
-                for &byte in chunk.get(..length).unwrap_or_default() {
+            Ok(0) => break Ok(line.end().unwrap_or(least)),
+            result => {
+                for &byte in chunk.get(..result?).unwrap_or_default() {
                     // The last one counts.
                     least = line.take(byte).unwrap_or(least);
                 }
