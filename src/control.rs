@@ -185,8 +185,8 @@ pub(crate) fn start_promised(
             if let Some(channel) = channel.map(Fd::from) {
                 let pidfd = daemon.pidfd.as_ref().map(Fd::lend);
                 if let Err(error) = daemon::await_ready(channel.lend(), pidfd, deadline) {
-                    abandon(daemon, &channel, config.pidfile);
-                    return Err(error);
+                    let signal = abandon(daemon, &channel, config.pidfile).filter(|_| error.errno == Errno::SRCH);
+                    return Err(signal.map_or(error, |signal| Error::killed(error.step, signal)));
                 }
             }
             Ok(Started { pid, pidfd: daemon.pidfd.map(OwnedFd::from) })
@@ -212,13 +212,14 @@ pub(crate) fn restart_promised(
     start_promised(config, hooks, run)
 }
 
-/// A daemon that did not get ready is not left.
-fn abandon(daemon: Grandchild, channel: &Fd, pidfile: Option<&CStr>) {
+/// A daemon that did not get ready is not left. Answers the signal that ended it, if it is this process's to know.
+fn abandon(daemon: Grandchild, channel: &Fd, pidfile: Option<&CStr>) -> Option<i32> {
     if let Some(pidfd) = &daemon.pidfd {
         let _ = end(daemon.pid, pidfd, Deadline::milliseconds(1000), Some(Duration::ZERO));
     }
-    daemon.bury(channel);
+    let signal = daemon.bury(channel);
     let _ = pidfile.map(pidfile::clean);
+    signal
 }
 
 fn look(pidfile: &CStr) -> Result<Presence, Error> {

@@ -108,7 +108,8 @@ fn report(
 /// Returns RDAEMON_CONTROL_NOT_RUNNING, also when there is no such file, RDAEMON_CONTROL_RUNNING or
 /// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: anybody may write the file, or it belongs to neither root
 /// nor the caller, and the daemon does not run as its owner; it might name anybody. -EINVAL, -EISDIR, -ELOOP, -EMLINK
-/// and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOSYS on a Linux without pidfds; or any error of open(2).
+/// and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOENT for an empty path; -EAGAIN when daemons come and
+/// go all the time; -ENOSYS on a Linux without pidfds; or any error of open(2).
 /// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
 /// Since 0.1.0.
 #[unsafe(no_mangle)]
@@ -214,7 +215,8 @@ pub unsafe extern "C" fn rdaemon_control_stop(
 /// daemon and no pidfile of it is left.
 ///
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling
-/// process has given to atexit(3) run in the daemon, too, when run has returned.
+/// process has given to atexit(3) run in the daemon, too, when run has returned and the pidfile is gone: they should
+/// take less than the second for which a next start waits.
 /// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_control_start(
