@@ -369,6 +369,17 @@ TEST(a_daemon_that_is_killed_before_it_is_ready_fails_the_start) {
     CHECK_INT(atomic_load(&tally->exits), 0);
 }
 
+TEST(the_signal_that_killed_it_is_told_to_its_reaper) {
+    struct rdaemon_worker worker = new_worker(says_nothing);
+    struct rdaemon_config config = worker_config();
+    struct start started;
+    config.flags |= RDAEMON_NOTIFY_READY;
+    word = KILLED;
+    CHECK_INT(call_start(&started, &config, &worker), -ESRCH);
+    CHECK_INT(started.status.signal, SIGKILL);
+    CHECK_INT(waitpid(-1, NULL, WNOHANG), -1);
+}
+
 TEST(the_time_limit_counts_for_readiness_and_terminates_the_daemon) {
     double begin = now_ms();
     struct start started = not_said(NOT_IN_TIME, 300);
