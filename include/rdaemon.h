@@ -823,7 +823,9 @@ struct rdaemon_syslog {
     /// The library's.
     uint32_t state;
     /// Zero.
-    uint32_t reserved[3];
+    uint32_t reserved;
+    /// The socket's inode: one that was closed elsewhere, and whose number is another file's, is made anew.
+    uint64_t inode;
     /// The tag.
     char ident[64];
     /// The socket's path; empty: the system's.
@@ -1503,7 +1505,8 @@ int rdaemon_signals_next(int fd,
                          size_t ret_signal_size);
 
 /// Connects to the system's log. Call it before chroot(2), after which the connection goes on; it can be made anew then
-/// only if the socket is in the new root directory.
+/// only if the socket is in the new root directory. A later rdaemon_daemonize() closes the fd unless it is in
+/// files_preserve.
 ///
 /// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has;
 /// or, without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.

@@ -1,6 +1,6 @@
 use super::intake::{Sized_, answer, array, handle, optional_path, sized, sized_in, sized_out};
 use super::steps::rdaemon_identity;
-use crate::sys::fd::{Fd, borrow_open};
+use crate::sys::fd::Fd;
 use crate::syslog::{self, Flags, IDENT_SIZE, Options, PATH_SIZE, Syslog};
 use core::ffi::{c_char, c_int};
 use rustix::io::Errno;
@@ -49,7 +49,9 @@ pub struct rdaemon_syslog {
     /// The library's.
     pub state: u32,
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: u32,
+    /// The socket's inode: one that was closed elsewhere, and whose number is another file's, is made anew.
+    pub inode: u64,
     /// The tag.
     pub ident: [c_char; 64],
     /// The socket's path; empty: the system's.
@@ -70,7 +72,8 @@ impl rdaemon_syslog_options {
 impl From<Syslog> for rdaemon_syslog {
     fn from(log: Syslog) -> rdaemon_syslog {
         let mut c = rdaemon_syslog::zeroed();
-        (c.fd, c.flags, c.facility, c.lost, c.state) = (log.fd, log.flags, log.facility, log.lost, log.is_stuck.into());
+        (c.fd, c.flags, c.facility, c.lost) = (log.fd, log.flags, log.facility, log.lost);
+        (c.state, c.inode) = (log.is_stuck.into(), log.inode);
         for (place, byte) in c.ident.iter_mut().zip(log.ident) {
             *place = byte as c_char;
         }
@@ -84,12 +87,13 @@ impl From<Syslog> for rdaemon_syslog {
 impl rdaemon_syslog {
     fn log(&self) -> Result<Syslog, Errno> {
         let is_one = Flags::from_bits(self.flags).is_some() && syslog::is_facility(self.facility) && self.ident[0] != 0;
-        if self.reserved != [0; 3] || self.state > 1 || !is_one {
+        if self.reserved != 0 || self.state > 1 || !is_one {
             return Err(Errno::INVAL);
         }
         let mut log = Syslog {
             // The library makes none below 3.
             fd: if self.fd > 2 { self.fd } else { -1 },
+            inode: self.inode,
             flags: self.flags,
             facility: self.facility,
             lost: self.lost,
@@ -110,7 +114,8 @@ impl rdaemon_syslog {
 }
 
 /// Connects to the system's log. Call it before chroot(2), after which the connection goes on; it can be made anew then
-/// only if the socket is in the new root directory.
+/// only if the socket is in the new root directory. A later rdaemon_daemonize() closes the fd unless it is in
+/// files_preserve.
 ///
 /// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has;
 /// or, without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
@@ -170,9 +175,8 @@ pub unsafe extern "C" fn rdaemon_syslog(
 pub unsafe extern "C" fn rdaemon_syslog_close(log: *mut rdaemon_syslog, log_size: usize) -> c_int {
     answer(|| {
         let given = handle(log, log_size)?;
-        if given.fd > 2 {
-            drop(Fd::take(given.fd));
-        }
+        // One of nothing has nothing to close.
+        let _ = given.log().map(Syslog::close);
         sized_out(log, log_size, &rdaemon_syslog { fd: -1, ..rdaemon_syslog::zeroed() });
         Ok(0)
     })
@@ -204,9 +208,6 @@ pub unsafe extern "C" fn rdaemon_log_pump(
         let identity = identity.identity()?;
         identity.check()?;
         let log = handle(log, log_size)?.log()?;
-        if log.fd >= 0 {
-            borrow_open(log.fd)?;
-        }
         syslog::pump_promised(&log, priority, &identity).map(Fd::into_number).map_err(|error| error.errno)
     })
 }

@@ -15,14 +15,14 @@ pub(super) struct Opened<'a> {
     null: Option<Fd>,
     files: [Option<StreamFile<'a>>; 3],
     pub(super) pidfile: Option<Pidfile>,
-    log: Option<OpenedLog>,
+    pub(super) log: Option<OpenedLog>,
     /// The daemon's end of the channel, or -1; not this struct's to close.
     pub(super) writer: RawFd,
 }
 
 /// The connection to the log, and the pipes to the process that uses it, which for standard output and error are the
 /// first and the second.
-struct OpenedLog {
+pub(super) struct OpenedLog {
     syslog: Syslog,
     readers: [Option<Input>; 2],
     writers: [Option<Fd>; 2],
@@ -45,6 +45,11 @@ impl OpenedLog {
             }
         }
         Ok(Some(log))
+    }
+
+    /// Starts the process that logs the streams.
+    pub(super) fn start_pump(&mut self, settle: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        start_pump(self.syslog, &mut self.readers, settle)
     }
 
     fn numbers(&self) -> [RawFd; 5] {
@@ -115,12 +120,6 @@ impl<'p> Opened<'p> {
             }
             _ => Error::new(step, errno),
         }
-    }
-
-    /// Starts the process that logs the streams, if there are such.
-    pub(super) fn start_pump(&mut self, settle: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        let Some(log) = &mut self.log else { return Ok(()) };
-        start_pump(log.syslog, &mut log.readers, settle)
     }
 
     /// In the daemon, once the streams are duplicates of what was opened for them.

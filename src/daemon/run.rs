@@ -146,9 +146,11 @@ impl<'p> Plan<'p> {
 
     /// Which has the daemon's rights, but not its root directory.
     fn start_pump(&self, opened: &mut Opened<'_>) -> Result<(), Errno> {
-        let settle =
-            || step::drop_privileges(&self.identity()).and_then(|()| step::prevent_core(false)).at(Step::LogPump);
-        opened.start_pump(settle).map_err(|error| error.errno)
+        let Some(mut log) = opened.log.take() else { return Ok(()) };
+        let acts: [Act<'p>; 3] = [Self::drop_privileges, Self::prevent_core, Self::no_new_privs];
+        let started = log.start_pump(|| acts.iter().try_for_each(|act| act(self, opened)).at(Step::LogPump));
+        opened.log = Some(log);
+        started.map_err(|error| error.errno)
     }
 
     fn change_root(&self, _: &mut Opened<'_>) -> Result<(), Errno> {

@@ -18,7 +18,8 @@ use crate::sys::poll::{Place, poll};
 use crate::sys::socket;
 use core::ffi::{CStr, c_int};
 use line::{DATAGRAM, Line};
-use rustix::fd::RawFd;
+use rustix::fd::{BorrowedFd, RawFd};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -53,6 +54,8 @@ pub(crate) const PATH_SIZE: usize = 108;
 #[derive(Clone, Copy, Debug)]
 pub struct Syslog {
     pub(crate) fd: RawFd,
+    /// The socket's, as its number may have become another file's.
+    pub(crate) inode: u64,
     pub(crate) flags: u32,
     pub(crate) facility: c_int,
     /// Lines lost since the last one that arrived.
@@ -100,6 +103,7 @@ impl Syslog {
         options.check()?;
         let mut log = Syslog {
             fd: -1,
+            inode: 0,
             flags: options.flags.bits(),
             facility: if options.facility == 0 { libc::LOG_DAEMON } else { options.facility },
             lost: 0,
@@ -141,7 +145,14 @@ impl Syslog {
 
     /// Closes the socket.
     pub fn close(self) {
-        drop(Fd::take(self.fd));
+        if self.is_open() {
+            drop(Fd::take(self.fd));
+        }
+    }
+
+    /// Whether the fd is the socket still: a sweep may have closed it, and another file got its number.
+    pub(crate) fn is_open(&self) -> bool {
+        fd::borrow(self.fd).and_then(inode_of_socket) == Ok(self.inode)
     }
 
     /// How much text fits a message, whatever its level.
@@ -169,7 +180,8 @@ impl Syslog {
         let places = datagram.iter_mut().skip(header);
         places.zip(text).for_each(|(place, &byte)| *place = byte);
         let datagram = datagram.get(..header + text.len()).unwrap_or_default();
-        if self.fd < 0 {
+        if !self.is_open() {
+            self.fd = -1;
             self.connect()?;
         }
         match self.try_for_a_second(datagram) {
@@ -214,6 +226,7 @@ impl Syslog {
         } else {
             socket::connect_datagram(given)?
         };
+        self.inode = inode_of_socket(connected.lend())?;
         if self.fd < 0 {
             self.fd = connected.into_number();
             return Ok(());
@@ -248,6 +261,13 @@ impl Syslog {
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+
+#[allow(clippy::unnecessary_cast, reason = "the type of this field differs between systems")]
+fn inode_of_socket(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let stat = rustix::fs::fstat(socket)?;
+    let is_socket = FileType::from_raw_mode(stat.st_mode as _) == FileType::Socket;
+    if is_socket { Ok(stat.st_ino as u64) } else { Err(Errno::NOTSOCK) }
+}
 
 pub(crate) fn is_facility(number: c_int) -> bool {
     (0..=HIGHEST_FACILITY).contains(&number) && number & LEVELS == 0

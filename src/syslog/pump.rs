@@ -59,6 +59,10 @@ pub(crate) fn start_pump(
     inputs: &mut [Option<Input>; 2],
     settle: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
+    // A number that is another file's by now is not to be taken along.
+    if !log.is_open() {
+        log.fd = -1;
+    }
     if log.pid == 0 {
         log.pid = rustix::process::getpid().as_raw_pid();
     }
