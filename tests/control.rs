@@ -160,12 +160,16 @@ fn signal_fd() {
     assert_eq!(signals::open(&[libc::SIGKILL]).err(), Some(Errno::INVAL));
 }
 
-/// A log server of this process's own.
+/// A log server of this process's own, and its path.
 fn server() -> (UnixDatagram, CString) {
     let (path, c_path) = runner::scratch("log");
     let server = UnixDatagram::bind(path).unwrap();
     server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     (server, c_path)
+}
+
+fn remove(path: &CStr) {
+    rustix::fs::unlink(path).unwrap();
 }
 
 fn message(server: &UnixDatagram) -> String {
@@ -188,6 +192,7 @@ fn messages() {
     drop(server);
     assert_eq!(log.log(libc::LOG_ERR, b"lost"), Err(Errno::CONNREFUSED));
     log.close();
+    remove(&path);
 }
 
 fn streams() {
@@ -205,6 +210,7 @@ fn streams() {
     });
     let pid = pid.unwrap();
     assert_eq!((runner::wait(pid), message(&server)), (0, format!("<30>me[{pid}]: hello")));
+    remove(&path);
 }
 
 fn accounts() {
