@@ -409,7 +409,8 @@ enum rdaemon_control_result {
     RDAEMON_CONTROL_NOT_RUNNING = 0,
     /// A daemon runs; of rdaemon_control_signal(): it has got the signal.
     RDAEMON_CONTROL_RUNNING = 1,
-    /// A daemon is starting, or only workers of a dead one remain. There is nobody to signal.
+    /// A daemon is starting, or only workers of a dead one remain, or the daemon is outside of this pid namespace.
+    /// There is nobody to signal.
     RDAEMON_CONTROL_HELD = 2,
     /// Of rdaemon_control_stop(): the daemon has ended after SIGTERM.
     RDAEMON_CONTROL_STOPPED = 3,
@@ -1415,7 +1416,8 @@ int rdaemon_control_signal(const char *pidfile,
 
 /// Stops the daemon: SIGTERM, and SIGCONT in case it is stopped; when it has not ended after term_timeout_ms, SIGKILL,
 /// and kill_timeout_ms for that to work. Both are time limits (see the conventions). A daemon that is starting is
-/// waited for, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the rights suffice.
+/// waited for, term_timeout_ms too, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the
+/// rights suffice.
 ///
 /// ret_status, which may be NULL, tells the pid of the daemon that was stopped.
 ///
@@ -1435,10 +1437,11 @@ int rdaemon_control_stop(const char *pidfile,
 /// Makes a daemon, as rdaemon_daemonize() does, in which worker->run runs. config must name a pidfile; of many starts,
 /// in whatever processes and threads, one succeeds.
 ///
-/// SIGTERM is RDAEMON_SIGNAL_TERMINATE unless the signal map has a line for it. ret_daemon, which may be NULL, gets the
-/// daemon's pid and its pidfd, yours to close; its ready_fd is -1. With RDAEMON_NOTIFY_READY the call waits until run
-/// has said rdaemon_ready() or rdaemon_fail(); config->timeout_ms is the limit for that as well. A daemon that does not
-/// get ready is ended by SIGTERM, and by SIGKILL a second later.
+/// SIGTERM is RDAEMON_SIGNAL_TERMINATE unless the signal map has a line for it. SIGTERM, and SIGUSR1 and SIGUSR2 if
+/// they have a hook, are not blocked in the daemon, whatever the calling process blocks. ret_daemon, which may be NULL,
+/// gets the daemon's pid and its pidfd, yours to close; its ready_fd is -1. With RDAEMON_NOTIFY_READY the call waits
+/// until run has said rdaemon_ready() or rdaemon_fail(); config->timeout_ms is the limit for that as well. A daemon
+/// that does not get ready is ended by SIGTERM, and by SIGKILL a second later.
 ///
 /// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or
 /// by the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
@@ -1450,7 +1453,8 @@ int rdaemon_control_stop(const char *pidfile,
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling
 /// process has given to atexit(3) run in the daemon, too, when run has returned and the pidfile is gone: they should
 /// take less than the second for which a next start waits.
-/// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
+/// Not async-signal-safe; threads as with rdaemon_daemonize(): a process that another one forks during the call, and
+/// that executes no program, inherits the pidfile's lock. Since 0.1.0.
 int rdaemon_control_start(const struct rdaemon_config *config,
                           size_t config_size,
                           const struct rdaemon_worker *worker,
@@ -1460,8 +1464,9 @@ int rdaemon_control_start(const struct rdaemon_config *config,
                           struct rdaemon_status *ret_status,
                           size_t ret_status_size);
 
-/// Stops the daemon, as rdaemon_control_stop() does, and starts one, as rdaemon_control_start() does: the configuration
-/// is that of the last start. One that is refused stops nothing.
+/// Stops the daemon, as rdaemon_control_stop() does, waits term_timeout_ms for workers of it that hold the pidfile, and
+/// starts one, as rdaemon_control_start() does: the configuration is that of the last start. One that is refused stops
+/// nothing.
 ///
 /// Returns the new daemon's pid (> 0), or what those two return on failure. -EEXIST when another start was quicker, or,
 /// with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.
@@ -1478,8 +1483,9 @@ int rdaemon_control_restart(const struct rdaemon_config *config,
                             size_t ret_status_size);
 
 /// Blocks the signals in the calling thread, and opens an fd, for an event loop, that is readable when one of them has
-/// come; rdaemon_signals_next() takes it. An ignored signal comes too. One that comes again before it is taken is one
-/// signal, as everywhere, unless it is a real-time signal; none that came is lost.
+/// come; rdaemon_signals_next() takes it. An ignored signal comes too; for that an ignored SIGCHLD gets its default. As
+/// everywhere, one that comes again before it is taken is one signal, unless it is a real-time signal, and SIGCONT and
+/// the signals that stop a process take each other back; no other that came is lost.
 ///
 /// Call it before there are threads, which inherit the mask: a thread that does not block a signal gets it. So do
 /// programs that are started, but for RDAEMON_SPAWN_RESET_SIGNALS and RDAEMON_SPAWN_SIGNAL_MASK.
@@ -1520,7 +1526,8 @@ int rdaemon_syslog_open(const struct rdaemon_syslog_options *options,
 ///
 /// priority is a level, LOG_ERR and the like, which may be combined with a facility. A message is a datagram of at most
 /// 1024 bytes, "<priority>ident[pid]: text", as RFC 3164 has it, but without a timestamp, which the receiver knows. A
-/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become \xNN.
+/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become a backslash, x and
+/// two digits.
 ///
 /// When the server was restarted the connection is made anew. A server that does not read is waited for, a second long;
 /// after that no more, until it reads. Lines that are lost are counted in log->lost; as soon as one arrives again, the
@@ -1528,7 +1535,8 @@ int rdaemon_syslog_open(const struct rdaemon_syslog_options *options,
 ///
 /// Returns 0; the error that lost the last line that was lost, as -EAGAIN for a server that does not read, -ENOENT or
 /// -ECONNREFUSED for none; -EINVAL for NULL, a handle that is none, or a priority that does not exist.
-/// Async-signal-safe, thread-safe with other handles; needs about 5 KiB of stack. Since 0.1.0.
+/// Async-signal-safe, but not with the handle that the interrupted code is using; thread-safe with other handles. Needs
+/// about 5 KiB of stack. Since 0.1.0.
 int rdaemon_syslog(struct rdaemon_syslog *log,
                    size_t log_size,
                    int priority,
@@ -1547,8 +1555,9 @@ int rdaemon_syslog_close(struct rdaemon_syslog *log, size_t log_size);
 /// A line that starts with "<n>", n from 0 to 7, has that level, and is logged without it; the others have that of
 /// priority. identity is whose rights the process has; NULL, 0: the caller's. It is the child of init, or of the
 /// nearest subreaper, in a session of its own, with no fds but the pipe and a copy of the log's; it blocks all signals,
-/// so that what ends the daemon leaves its last words to be logged. Writing to the fd when the process has gone raises
-/// SIGPIPE.
+/// so that what ends the daemon leaves its last words to be logged; but with the first process of a pid namespace it
+/// ends too. Writing to the fd when the process has gone raises SIGPIPE. The end of the process between raises a
+/// SIGCHLD in the caller.
 ///
 /// Returns the fd, yours to close; -EINVAL for NULL, a handle that is none, a priority that does not exist or a bad
 /// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was

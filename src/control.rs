@@ -110,7 +110,7 @@ pub fn signal(pidfile: &CStr, signal: c_int) -> Result<Signalled, Error> {
 }
 
 /// Stops the daemon: SIGTERM, and SIGCONT in case it is stopped; after a time SIGKILL. A start in progress is waited for,
-/// and then stopped.
+/// for as long as well, and then stopped.
 ///
 /// `ETIMEDOUT` at [`Step::Stop`] when it survives SIGKILL for too long. `EBADMSG` when no daemon runs and the file is no
 /// pidfile, as there is no number in it; then it is left.
@@ -128,7 +128,7 @@ pub fn stop(pidfile: &CStr, patience: Patience) -> Result<Stopped, Error> {
             Presence::Held if deadline.has_passed() => return Ok(Stopped::Held),
             Presence::Held => pause(),
             Presence::Daemon { pid, watch } => {
-                let stopped = end(pid, &watch, deadline, patience.after_kill)?;
+                let stopped = end(pid, &watch, Deadline::after(patience.until_killed), patience.after_kill)?;
                 let _ = pidfile::clean(pidfile);
                 return Ok(stopped);
             }
@@ -179,7 +179,10 @@ pub(crate) fn start_promised(
 ) -> Result<Started, Error> {
     let deadline = Deadline::after(config.timeout);
     match daemon::daemonize_worker(config, hooks)? {
-        Daemonized::Daemon(daemon) => terminate::exit(run(daemon)),
+        Daemonized::Daemon(daemon) => {
+            terminate::unblock(hooks);
+            terminate::exit(run(daemon))
+        }
         Daemonized::Original { pid, pidfd, channel } => {
             let daemon = Grandchild { pid, pidfd: pidfd.map(Fd::from) };
             if let Some(channel) = channel.map(Fd::from) {
@@ -208,18 +211,26 @@ pub(crate) fn restart_promised(
             Err(Error { errno: Errno::BADMSG, .. }) => {}
             result => drop(result?),
         }
+        // Its workers may take longer.
+        let deadline = Deadline::after(patience.until_killed);
+        while matches!(look(pidfile)?, Presence::Held) && !deadline.has_passed() {
+            pause();
+        }
     }
     start_promised(config, hooks, run)
 }
 
-/// A daemon that did not get ready is not left. Answers the signal that ended it, if it is this process's to know.
+/// A daemon that did not get ready is not left. Answers the signal that had ended it before, if it is
+/// this process's to know.
 fn abandon(daemon: Grandchild, channel: &Fd, pidfile: Option<&CStr>) -> Option<i32> {
+    let mut died_before = false;
     if let Some(pidfd) = &daemon.pidfd {
+        died_before = has_ended(pidfd, Deadline::milliseconds(0)) == Ok(true);
         let _ = end(daemon.pid, pidfd, Deadline::milliseconds(1000), Some(Duration::ZERO));
     }
     let signal = daemon.bury(channel);
     let _ = pidfile.map(pidfile::clean);
-    signal
+    signal.filter(|_| died_before)
 }
 
 fn look(pidfile: &CStr) -> Result<Presence, Error> {

@@ -209,13 +209,27 @@ impl Pidfile {
         if self.writer != rustix::process::getpid().as_raw_pid() || self.is_anothers() {
             return Err(Errno::PERM);
         }
-        rustix::fs::ftruncate(fd::borrow(self.fd)?, 0)?;
-        if self.flags & Flags::ONLY_EMPTY.bits() != 0 {
+        let only_empty = self.flags & Flags::ONLY_EMPTY.bits() != 0;
+        let file = self.file()?;
+        if !only_empty {
+            self.place()?;
+        }
+        rustix::fs::ftruncate(file, 0)?;
+        if only_empty {
             return Ok(());
         }
-        self.place()?;
         directory::hold_off_starts(self.directory);
         self.unlink()
+    }
+
+    /// The file: `ESTALE` when its number is another one's by now.
+    fn file(&self) -> Result<BorrowedFd<'_>, Errno> {
+        let file = fd::borrow(self.fd)?;
+        if FileId::of(&rustix::fs::fstat(file)?) == self.id() { Ok(file) } else { Err(Errno::STALE) }
+    }
+
+    fn id(&self) -> FileId {
+        FileId { device: self.device, inode: self.inode }
     }
 
     /// Closes the file and its directory, where they are open. The lock goes with the last copy of the file's fd.
@@ -227,7 +241,7 @@ impl Pidfile {
 
     /// Leaves no trace of a start that failed: called by the process that opened the file.
     pub(crate) fn abandon(&self) {
-        let _ = fd::borrow(self.fd).and_then(|file| rustix::fs::ftruncate(file, 0));
+        let _ = self.file().and_then(|file| rustix::fs::ftruncate(file, 0));
         if self.flags & CREATED != 0 {
             let _ = self.unlink();
         }
@@ -258,8 +272,7 @@ impl Pidfile {
     fn place(&self) -> Result<(BorrowedFd<'_>, &CStr), Errno> {
         let directory = fd::borrow(self.directory)?;
         let name = at_start_of(&self.name).ok_or(Errno::INVAL)?;
-        let is_there = FileId { device: self.device, inode: self.inode }.is_at(directory, name)?;
-        if is_there { Ok((directory, name)) } else { Err(Errno::STALE) }
+        if self.id().is_at(directory, name)? { Ok((directory, name)) } else { Err(Errno::STALE) }
     }
 }
 

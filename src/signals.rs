@@ -8,7 +8,7 @@ use crate::step::signals::is_catchable;
 use crate::sys::fd::{self, Fd};
 use crate::sys::poll::{Place, poll};
 use crate::sys::signal_fd;
-use crate::sys::signals::Mask;
+use crate::sys::signals::{Disposition, Mask, is_ignored, set};
 use core::ffi::c_int;
 use core::time::Duration;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -36,6 +36,8 @@ pub struct Signal {
 /// Call it before there are other threads, which inherit the mask then: a thread that does not block a signal gets it.
 /// So do programs that are started, unless told otherwise. Closing the fd unblocks nothing.
 ///
+/// An ignored SIGCHLD gets its default, as the kernel would not even make one of it.
+///
 /// `EINVAL` for no signals, and for one that cannot be caught or belongs to libc.
 pub fn open(signals: &[c_int]) -> Result<OwnedFd, Errno> {
     open_fd(signals).map(OwnedFd::from)
@@ -47,18 +49,23 @@ pub(crate) fn open_fd(signals: &[c_int]) -> Result<Fd, Errno> {
     }
     let fd = fd::above_stdio(signal_fd::open(signals)?)?;
     Mask::of(signals).add();
+    // Of no other ignored signal does the kernel keep quiet.
+    if signals.contains(&libc::SIGCHLD) && is_ignored(libc::SIGCHLD) {
+        set(libc::SIGCHLD, Disposition::Default)?;
+    }
     Ok(fd)
 }
 
 /// Takes the next signal: `ETIMEDOUT` when none has come in time; no limit is for ever.
 pub fn next(fd: BorrowedFd<'_>, limit: Option<Duration>) -> Result<Signal, Errno> {
+    signal_fd::check(fd)?;
     let deadline = Deadline::after(limit);
-    loop {
+    while poll(&mut [Place::readable(Some(fd.as_raw_fd()))], deadline)? {
         match signal_fd::read(fd) {
-            Err(Errno::AGAIN) if poll(&mut [Place::readable(Some(fd.as_raw_fd()))], deadline)? => {}
-            Err(Errno::AGAIN) => return Err(Errno::TIMEDOUT),
-            Err(Errno::INTR) => {}
+            // Another thread was quicker.
+            Err(Errno::AGAIN | Errno::INTR) => {}
             result => return result,
         }
     }
+    Err(Errno::TIMEDOUT)
 }

@@ -76,9 +76,21 @@ pub(crate) fn install(hooks: &Hooks, pidfile: Option<&Pidfile>) -> Result<(), Er
 }
 
 fn set(pidfile: Option<Pidfile>, hooks: Option<Hooks>) {
+    // A handler must not meet it half-written.
+    let mask = Mask::block_all();
+    if current().is_none() {
+        // It may have been raised in the daemon that forked this one.
+        HAS_BEGUN.lower();
+    }
     ENDING.set(Some(Ending { pid: getpid().as_raw_pid(), pidfile, hooks }));
-    // It may have been raised in the daemon that forked this one.
-    HAS_BEGUN.lower();
+    mask.install();
+}
+
+/// Lets the signals come that the hooks are for, though the process that starts the daemon may have blocked them.
+pub(crate) fn unblock(hooks: &Hooks) {
+    let [user1, user2] = [(hooks.user1, libc::SIGUSR1), (hooks.user2, libc::SIGUSR2)]
+        .map(|(hook, signal)| if hook.is_some() { signal } else { libc::SIGTERM });
+    Mask::of(&[libc::SIGTERM, user1, user2]).remove();
 }
 
 extern "C" fn user1(_signal: c_int) {

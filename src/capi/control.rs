@@ -15,7 +15,8 @@ pub enum rdaemon_control_result {
     RDAEMON_CONTROL_NOT_RUNNING = 0,
     /// A daemon runs; of rdaemon_control_signal(): it has got the signal.
     RDAEMON_CONTROL_RUNNING = 1,
-    /// A daemon is starting, or only workers of a dead one remain. There is nobody to signal.
+    /// A daemon is starting, or only workers of a dead one remain, or the daemon is outside of this pid namespace.
+    /// There is nobody to signal.
     RDAEMON_CONTROL_HELD = 2,
     /// Of rdaemon_control_stop(): the daemon has ended after SIGTERM.
     RDAEMON_CONTROL_STOPPED = 3,
@@ -164,7 +165,8 @@ pub unsafe extern "C" fn rdaemon_control_signal(
 
 /// Stops the daemon: SIGTERM, and SIGCONT in case it is stopped; when it has not ended after term_timeout_ms, SIGKILL,
 /// and kill_timeout_ms for that to work. Both are time limits (see the conventions). A daemon that is starting is
-/// waited for, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the rights suffice.
+/// waited for, term_timeout_ms too, and then stopped. A stale pidfile, as SIGKILL leaves it, is removed where the
+/// rights suffice.
 ///
 /// ret_status, which may be NULL, tells the pid of the daemon that was stopped.
 ///
@@ -202,10 +204,11 @@ pub unsafe extern "C" fn rdaemon_control_stop(
 /// Makes a daemon, as rdaemon_daemonize() does, in which worker->run runs. config must name a pidfile; of many starts,
 /// in whatever processes and threads, one succeeds.
 ///
-/// SIGTERM is RDAEMON_SIGNAL_TERMINATE unless the signal map has a line for it. ret_daemon, which may be NULL, gets the
-/// daemon's pid and its pidfd, yours to close; its ready_fd is -1. With RDAEMON_NOTIFY_READY the call waits until run
-/// has said rdaemon_ready() or rdaemon_fail(); config->timeout_ms is the limit for that as well. A daemon that does not
-/// get ready is ended by SIGTERM, and by SIGKILL a second later.
+/// SIGTERM is RDAEMON_SIGNAL_TERMINATE unless the signal map has a line for it. SIGTERM, and SIGUSR1 and SIGUSR2 if
+/// they have a hook, are not blocked in the daemon, whatever the calling process blocks. ret_daemon, which may be NULL,
+/// gets the daemon's pid and its pidfd, yours to close; its ready_fd is -1. With RDAEMON_NOTIFY_READY the call waits
+/// until run has said rdaemon_ready() or rdaemon_fail(); config->timeout_ms is the limit for that as well. A daemon
+/// that does not get ready is ended by SIGTERM, and by SIGKILL a second later.
 ///
 /// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or
 /// by the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
@@ -217,7 +220,8 @@ pub unsafe extern "C" fn rdaemon_control_stop(
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling
 /// process has given to atexit(3) run in the daemon, too, when run has returned and the pidfile is gone: they should
 /// take less than the second for which a next start waits.
-/// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
+/// Not async-signal-safe; threads as with rdaemon_daemonize(): a process that another one forks during the call, and
+/// that executes no program, inherits the pidfile's lock. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_control_start(
     config: *const rdaemon_config,
@@ -240,8 +244,9 @@ pub unsafe extern "C" fn rdaemon_control_start(
     })
 }
 
-/// Stops the daemon, as rdaemon_control_stop() does, and starts one, as rdaemon_control_start() does: the configuration
-/// is that of the last start. One that is refused stops nothing.
+/// Stops the daemon, as rdaemon_control_stop() does, waits term_timeout_ms for workers of it that hold the pidfile, and
+/// starts one, as rdaemon_control_start() does: the configuration is that of the last start. One that is refused stops
+/// nothing.
 ///
 /// Returns the new daemon's pid (> 0), or what those two return on failure. -EEXIST when another start was quicker, or,
 /// with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.

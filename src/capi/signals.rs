@@ -26,8 +26,9 @@ pub struct rdaemon_signal {
 sized! { rdaemon_signal = 32, }
 
 /// Blocks the signals in the calling thread, and opens an fd, for an event loop, that is readable when one of them has
-/// come; rdaemon_signals_next() takes it. An ignored signal comes too. One that comes again before it is taken is one
-/// signal, as everywhere, unless it is a real-time signal; none that came is lost.
+/// come; rdaemon_signals_next() takes it. An ignored signal comes too; for that an ignored SIGCHLD gets its default. As
+/// everywhere, one that comes again before it is taken is one signal, unless it is a real-time signal, and SIGCONT and
+/// the signals that stop a process take each other back; no other that came is lost.
 ///
 /// Call it before there are threads, which inherit the mask: a thread that does not block a signal gets it. So do
 /// programs that are started, but for RDAEMON_SPAWN_RESET_SIGNALS and RDAEMON_SPAWN_SIGNAL_MASK.

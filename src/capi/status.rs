@@ -224,6 +224,9 @@ impl Line {
             Errno::EXIST if is_pidfile_step(status.step) => {
                 self.text("held by a start in progress, or by workers of a dead daemon");
             }
+            Errno::PERM if status.step == Step::PidfileRead as i32 => {
+                self.text("not to be believed: anybody may write it, or it is a stranger's")
+            }
             _ if status.signal != 0 => self.text_and_number("killed before it reported, by signal ", status.signal),
             // From there on it is what a system call of the child said.
             Errno::SRCH if status.step <= Step::Fork as i32 => self.text("the process ended before it reported"),

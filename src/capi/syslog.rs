@@ -141,7 +141,8 @@ pub unsafe extern "C" fn rdaemon_syslog_open(
 ///
 /// priority is a level, LOG_ERR and the like, which may be combined with a facility. A message is a datagram of at most
 /// 1024 bytes, "<priority>ident[pid]: text", as RFC 3164 has it, but without a timestamp, which the receiver knows. A
-/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become \xNN.
+/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become a backslash, x and
+/// two digits.
 ///
 /// When the server was restarted the connection is made anew. A server that does not read is waited for, a second long;
 /// after that no more, until it reads. Lines that are lost are counted in log->lost; as soon as one arrives again, the
@@ -149,7 +150,8 @@ pub unsafe extern "C" fn rdaemon_syslog_open(
 ///
 /// Returns 0; the error that lost the last line that was lost, as -EAGAIN for a server that does not read, -ENOENT or
 /// -ECONNREFUSED for none; -EINVAL for NULL, a handle that is none, or a priority that does not exist.
-/// Async-signal-safe, thread-safe with other handles; needs about 5 KiB of stack. Since 0.1.0.
+/// Async-signal-safe, but not with the handle that the interrupted code is using; thread-safe with other handles. Needs
+/// about 5 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_syslog(
     log: *mut rdaemon_syslog,
@@ -188,8 +190,9 @@ pub unsafe extern "C" fn rdaemon_syslog_close(log: *mut rdaemon_syslog, log_size
 /// A line that starts with "<n>", n from 0 to 7, has that level, and is logged without it; the others have that of
 /// priority. identity is whose rights the process has; NULL, 0: the caller's. It is the child of init, or of the
 /// nearest subreaper, in a session of its own, with no fds but the pipe and a copy of the log's; it blocks all signals,
-/// so that what ends the daemon leaves its last words to be logged. Writing to the fd when the process has gone raises
-/// SIGPIPE.
+/// so that what ends the daemon leaves its last words to be logged; but with the first process of a pid namespace it
+/// ends too. Writing to the fd when the process has gone raises SIGPIPE. The end of the process between raises a
+/// SIGCHLD in the caller.
 ///
 /// Returns the fd, yours to close; -EINVAL for NULL, a handle that is none, a priority that does not exist or a bad
 /// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was

@@ -53,7 +53,11 @@ impl Found {
                 State::Running(pid) => pid,
             };
             let watch = match fd::watch_exit(pid) {
-                Err(Errno::SRCH) => continue,
+                Err(Errno::SRCH) if cfg!(target_os = "linux") => continue,
+                // The number is a dead daemon's, and its workers have the lock.
+                Err(Errno::SRCH) => return Ok(Presence::Held),
+                // Denied by a filter, not for want of rights.
+                Err(Errno::PERM) => return Err(Errno::NOSYS),
                 result => result?,
             };
             let trusted = self.is_trusted(pid);

@@ -28,8 +28,7 @@ pub(super) fn lock_for_process(file: BorrowedFd<'_>) -> Result<(), Errno> {
         Err(Errno::BADF) => Err(Errno::BADF),
         Err(errno @ (Errno::AGAIN | Errno::ACCESS)) => match process_lock_holder(file)? {
             Some(_) => Err(Errno::EXIST),
-            // It cannot tell a process lock from our own flock.
-            None if rustix::fs::fstatfs(file)?.f_type == rustix::fs::NFS_SUPER_MAGIC => Ok(()),
+            None if is_confused(file)? => Ok(()),
             // Somebody who may only read the file has a read lock on it.
             None => Err(errno),
         },
@@ -65,7 +64,13 @@ fn best_effort(written: i32) -> Option<i32> {
 /// Whether another process has the process lock.
 #[cfg(target_os = "linux")]
 pub(super) fn is_taken(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    crate::sys::fd::write_lock_holder(file).map(|holder| holder.is_some())
+    Ok(crate::sys::fd::write_lock_holder(file)?.is_some() && !is_confused(file)?)
+}
+
+/// Whether the file system cannot tell a process lock from our own flock.
+#[cfg(target_os = "linux")]
+fn is_confused(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    rustix::fs::fstatfs(file).map(|stat| stat.f_type == rustix::fs::NFS_SUPER_MAGIC)
 }
 
 /// Whether another process has the process lock, which nobody has here.

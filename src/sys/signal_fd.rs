@@ -24,6 +24,15 @@ mod native {
         Fd::take(fd?)
     }
 
+    /// Refuses another kind of fd, of which to read nothing is no error.
+    pub(crate) fn check(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        match rustix::io::read(fd, &mut [0; 0]) {
+            Err(Errno::INVAL) => Ok(()),
+            Err(Errno::BADF) => Err(Errno::BADF),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
     /// The next signal, without waiting: `EAGAIN` when there is none.
     pub(crate) fn read(fd: BorrowedFd<'_>) -> Result<Signal, Errno> {
         const SIZE: usize = size_of::<libc::signalfd_siginfo>();
@@ -72,6 +81,11 @@ mod native {
         Ok(queue)
     }
 
+    /// kevent(2) refuses another kind of fd.
+    pub(crate) fn check(_fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        Ok(())
+    }
+
     pub(crate) fn read(fd: BorrowedFd<'_>) -> Result<Signal, Errno> {
         let mut event = nothing();
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -89,4 +103,4 @@ mod native {
     }
 }
 
-pub(crate) use native::{open, read};
+pub(crate) use native::{check, open, read};

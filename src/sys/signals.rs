@@ -68,6 +68,11 @@ impl Mask {
         self.apply(libc::SIG_BLOCK);
     }
 
+    /// Blocks these signals no longer in the calling thread.
+    pub(crate) fn remove(self) {
+        self.apply(libc::SIG_UNBLOCK);
+    }
+
     /// Blocks every signal in the calling thread; answers the mask before.
     pub(crate) fn block_all() -> Mask {
         Mask::full().install()
@@ -99,10 +104,19 @@ pub(crate) fn set(signal: c_int, disposition: Disposition) -> Result<(), Errno> 
     result(unsafe { libc::sigaction(signal, &raw const action, core::ptr::null_mut()) }).map(drop)
 }
 
+/// Whether the signal is ignored.
+pub(crate) fn is_ignored(signal: c_int) -> bool {
+    // SAFETY: zero is a sigaction without anything.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: nothing is set, and the action is written.
+    let asked = result(unsafe { libc::sigaction(signal, core::ptr::null(), &raw mut action) });
+    asked.is_ok() && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Ends the process as the signal's default would, from within the signal's handler.
 pub(crate) fn die_of(signal: c_int) -> ! {
     let _ = set(signal, Disposition::Default);
-    Mask::of(&[signal]).apply(libc::SIG_UNBLOCK);
+    Mask::of(&[signal]).remove();
     // SAFETY: raise takes a number.
     unsafe { libc::raise(signal) };
     // The first process of a pid namespace has survived that.
@@ -115,8 +129,8 @@ pub(crate) struct Slot<T: Copy> {
     full: AtomicBool,
 }
 
-// SAFETY: the callers of `set_signals` promise that no handler calls `get` in another thread while `set` writes; one in the
-// same thread sees either `full` false or the finished value. What pointers the value has were supplied for handlers.
+// SAFETY: the callers of `set_signals` promise that no handler calls `get` in another thread while `set` writes, and in the
+// same thread signals are blocked meanwhile. What pointers the value has were supplied for handlers.
 unsafe impl<T: Copy> Sync for Slot<T> {}
 
 impl<T: Copy> Slot<T> {

@@ -46,7 +46,10 @@ pub(crate) fn ids(name: &CStr) -> Result<(u32, u32), Errno> {
     let error =
         unsafe { libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), text.as_mut_ptr(), text.len(), &raw mut found) };
     if error == libc::ERANGE {
-        // Somebody's entry has more text. libc has no end to its own buffer.
+        // Somebody's entry has more text. libc has no end to its own buffer, in which the name may lie.
+        let mut own = [0 as c_char; 256];
+        own.iter_mut().zip(name.to_bytes()).for_each(|(place, &byte)| *place = byte as c_char);
+        let name = super::cstr::at_start_of(&own).ok_or(Errno::NOENT)?;
         // SAFETY: the name is a string.
         found = unsafe { libc::getpwnam(name.as_ptr()) };
     }

@@ -63,6 +63,8 @@ pub(crate) fn start_pump(
     if !log.is_open() {
         log.fd = -1;
     }
+    // The caller's to tell of.
+    log.lost = 0;
     if log.pid == 0 {
         log.pid = rustix::process::getpid().as_raw_pid();
     }
