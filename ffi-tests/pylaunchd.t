@@ -20,9 +20,14 @@ import traceback
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "harness"))
+from cases import CASES, case, contains, equal, read, run, write
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PROGRAMS = os.path.join(ROOT, "target", "examples")
+PROGRAMS = os.environ.get("EXAMPLES", os.path.join(ROOT, "target", "examples"))
 PYLAUNCHD = os.path.join(PROGRAMS, "pylaunchd")
+RDAEMON = os.path.join(PROGRAMS, "rdaemon")
 SOURCES = os.path.join(ROOT, "examples", "pylaunchd")
 CASE_SECONDS = 60
 KEY = b"a key for tests"
@@ -31,7 +36,6 @@ KEY = b"a key for tests"
 def load_demo():
     loader = importlib.machinery.SourceFileLoader("demo", os.path.join(SOURCES, "demo"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("demo", loader))
-    sys.dont_write_bytecode = True
     loader.exec_module(module)
     return module
 
@@ -39,33 +43,6 @@ def load_demo():
 demo = load_demo()
 
 # ---- what the cases are made of ----
-
-
-def run(*command, **options):
-    options = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-    return subprocess.run(command, **options)
-
-
-def read(path):
-    with open(path) as file:
-        return file.read()
-
-
-def write(path, text, mode=0o644):
-    with open(path, "w") as file:
-        file.write(text)
-    os.chmod(path, mode)
-    return path
-
-
-def equal(got, wanted):
-    if got != wanted:
-        raise AssertionError("got %r, wanted %r" % (got, wanted))
-
-
-def contains(text, part):
-    if part not in text:
-        raise AssertionError("%r is not in %r" % (part, text))
 
 
 class Case:
@@ -150,14 +127,7 @@ def change(text, *changes):
     return text
 
 
-CASES = []
-
-
-def case(function):
-    """With a parameter named route it is a case for each."""
-    CASES.append(function)
-    return function
-
+# A case with a parameter named route is one for each route.
 
 # ---- serving ----
 
@@ -479,11 +449,11 @@ def a_python3_config_that_does_not_serve_is_named(t):
 # ---- the demo ----
 
 
-def run_demo(t, route, loader=PYLAUNCHD, agent=(), script=()):
+def run_demo(t, route, loader=PYLAUNCHD, tool=RDAEMON, agent=(), script=()):
     """The demo, with changes to its agent and to itself."""
     os.rename(t.changed_agent(*agent), t.path("Agent.py"))
     write(t.path("demo"), change(read(os.path.join(SOURCES, "demo")), *script))
-    return run(sys.executable, t.path("demo"), loader, route)
+    return run(sys.executable, t.path("demo"), loader, tool, route)
 
 
 @case
@@ -491,6 +461,9 @@ def the_demo_passes(t, route):
     passed = run_demo(t, route)
     contains(passed.stdout, '"Hello, World" -> "Uryyb, Jbeyq"')
     contains(passed.stdout, "no process, pidfile, socket or lock is left")
+    for action in ("start", "status", "signal USR1", "restart", "stop"):
+        contains(passed.stdout, "$ rdaemon %s --pidfile tool.pid" % action)
+    contains(passed.stdout, "no process, pidfile or socket is left")
     equal(passed.returncode, 0)
 
 
@@ -528,6 +501,7 @@ AGENTS_THAT_FAIL = {
     "stop: not done after 2 s": ("(number, stop)", "(number, signal.SIG_IGN)"),
     "the daemon ended with status 768": ("    sys.exit()\n", "    sys.exit(3)\n"),
     "files remain: agent.pid, agent.sock": ("        remove(options.remove)\n", "        os._exit(0)\n"),
+    "after SIGUSR1 the log has": ("            self.served += 1\n", "            self.served += 2\n"),
     "processes remain: [(": (SERVE, "        subprocess.Popen(['sleep', '60'], stdout=-3, stderr=-3)\n" + SERVE),
 }
 
@@ -548,7 +522,7 @@ def the_demo_notices_what_remains_on_the_way_of_exec(t):
 @case
 def the_demo_notices_a_lock_that_is_held(t):
     worker = (SERVE, "        if os.fork() == 0:\n            time.sleep(60)\n" + SERVE)
-    unlooked = ("        expect_no_process(self.pid, self.adopted)\n", "")
+    unlooked = ("        expect_no_process(self.pid, self.adopted)\n        try:\n", "        try:\n")
     expect_not_so(t, "the lock of the pidfile is still held", "--exec", agent=[worker], script=[unlooked])
 
 
@@ -572,6 +546,23 @@ def the_demo_notices_a_loader_that_fails(t):
     for complaint, script in LOADERS_THAT_FAIL.items():
         text = "#!/bin/sh\nreal=%s\nsocket=$5\npidfile=$7\n%s\n" % (PYLAUNCHD, script)
         expect_not_so(t, complaint, "--exec", loader=write(t.path("loader"), text, 0o755))
+
+
+TOOLS_THAT_FAIL = {
+    "rdaemon start ends with 1": "exit 1",
+    "rdaemon status ends with 3": 'case $1 in status) exit 3; esac; exec "$real" "$@"',
+    "kill the agent: not done after 2 s": 'action=$1; shift; exec "$real" "$action" --respawn-delay-step 30 "$@"',
+    "restart by the tool: not done after 2 s": 'case $1 in restart) exit 0; esac; exec "$real" "$@"',
+    "rdaemon status ends with 0": 'case $1 in status) test -e tool.pid || exit 0; esac; exec "$real" "$@"',
+    "files remain: tool.left": 'case $1 in stop) touch tool.left; esac; exec "$real" "$@"',
+}
+
+
+@case
+def the_demo_notices_a_tool_that_fails(t):
+    for complaint, script in TOOLS_THAT_FAIL.items():
+        text = "#!/bin/sh\nreal=%s\n%s\n" % (RDAEMON, script)
+        expect_not_so(t, complaint, "--exec", tool=write(t.path("tool"), text, 0o755))
 
 
 # ---- the plain daemon ----

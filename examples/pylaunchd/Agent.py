@@ -50,6 +50,7 @@ class Agent:
         self.authkey = authkey
         self.lock = threading.Lock()
         self.peers = {}  # socket: the time until which it must authenticate; None once it has
+        self.served = 0
 
     def serve(self):
         """Serves until an exception ends it, such as the one of a signal."""
@@ -112,6 +113,15 @@ class Agent:
         with self.lock:
             if peer in self.peers:
                 self.peers[peer] = None
+            self.served += 1
+
+    def report_on_demand(self):
+        """Each SIGUSR1 asks for a line in the log. A handler could not take the lock; a thread that waits can."""
+        while True:
+            signal.sigwait([signal.SIGUSR1])
+            with self.lock:
+                served, present = self.served, len(self.peers)
+            logging.info("process %d: clients served: %d, here: %d", os.getpid(), served, present)
 
 
 def read_key(path):
@@ -135,6 +145,7 @@ def take_signals():
     for number in signals:
         signal.signal(number, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # in the threads to come as well
 
 
 def say_ready(options):
@@ -182,6 +193,7 @@ def main():
         keep_to_ourselves(options)
         agent = Agent(socket.socket(fileno=options.socket_fd), read_key(options.authkey_file))
         take_signals()
+        threading.Thread(target=agent.report_on_demand, daemon=True).start()
         say_ready(options)
         logging.info("process %d serves", os.getpid())
         agent.serve()
