@@ -131,7 +131,7 @@ def the_code_of_the_document_compiles(t):
     parts = [part for part in re.findall(r"^```c\n(.*?)^```$", DOCUMENT, re.S | re.M) if "int main" not in part]
     if len(parts) < 4:
         raise AssertionError("only %d parts were found" % len(parts))
-    heads = "".join("#include <%s.h>\n" % name for name in ("rdaemon", "stdio", "syslog", "unistd"))
+    heads = "".join("#include <%s.h>\n" % name for name in ("rdaemon", "stdio", "string", "syslog", "unistd"))
     function = "int parts(int clients);\nint parts(int clients) {\n%sreturn pid;\n}\n" % "".join(parts)
     source = write(t.path("parts.c"), heads + function)
     options = ["-Wall", "-Wextra", "-Werror", "-Wno-unused", "-fsyntax-only", "-I", os.path.join(ROOT, "include")]
