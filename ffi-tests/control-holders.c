@@ -1,11 +1,14 @@
 /* Daemons that do not end as they should, and holders of the pidfile that are no daemon. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "controlled.h"
+#include "sandbox.h"
 
 static const char *path;
 static struct witness *witness;
@@ -178,6 +181,44 @@ TEST(a_killed_daemon_is_reported_although_its_workers_hold_the_file) {
     check_untouched(*worker_pid);
 }
 
+static struct gate *worker_end;
+
+static int run_with_a_worker_that_ends(void *context, const struct rdaemon_daemon *daemon) {
+    if (fork() == 0) {
+        gate_wait(worker_end);
+        _exit(0);
+    }
+    return run_until_told(context, daemon);
+}
+
+/* As where the daemon may not remove its pidfile. */
+TEST(restart_waits_for_workers_of_the_stopped_daemon) {
+    enum { LONGER_THAN_A_START_MS = 500 };
+    struct rdaemon_config config = config_of(scratch_path("pid"));
+    struct rdaemon_worker worker = worker_of(witness);
+    atomic_int *restarted = shared_memory(sizeof *restarted);
+    config.pidfile_options.flags = RDAEMON_PIDFILE_ONLY_EMPTY;
+    worker.run = run_with_a_worker_that_ends;
+    worker_end = gate_new();
+    pid_t old = launch_with(&config, &worker);
+    until(&witness->runs, 1);
+    pid_t restarter = fork_child();
+    if (restarter == 0) {
+        *restarted = restart_by(&config, &worker);
+        CHECK(*restarted > 0);
+        _exit(0);
+    }
+    check_killed(old, SIGTERM);
+    for (double begin = now_ms(); now_ms() - begin < LONGER_THAN_A_START_MS;)
+        wait_for_sleep(restarter);
+    gate_open(worker_end);
+    CHECK_INT(wait_for_exit(restarter), 0);
+    until(&witness->runs, 2);
+    check_answers(path, witness, *restarted);
+    CHECK_INT(stop_by(path), RDAEMON_CONTROL_STOPPED);
+    wait_for_exit(*restarted);
+}
+
 /* Such a lock has no process, and the kernel says -1: to kill(2) that is every process. */
 static void hold_as_an_open_file(void) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -291,4 +332,42 @@ TEST(a_reader_of_the_file_cannot_pose_as_the_daemon) {
         gate_open(end);
         CHECK_INT(wait_for_exit(reader), 0);
     }
+}
+
+struct cleaner {
+    struct gate *ready;
+    int fd, result;
+    bool done;
+};
+
+static void *clean(void *context) {
+    static const long pauses[] = {SYS_nanosleep, SYS_clock_nanosleep};
+    struct cleaner *cleaner = context;
+    cleaner->fd = hold_syscalls(pauses, 2);
+    gate_open(cleaner->ready);
+    cleaner->result = stop_by(path);
+    cleaner->done = true;
+    usleep(1); /* which is held, too */
+    return NULL;
+}
+
+TEST(a_reader_that_is_quick_does_not_keep_a_stale_file) {
+    struct cleaner cleaner = {.ready = gate_new()};
+    pthread_t thread;
+    path = make_file("pid", "4000000\n");
+    int reader = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK_INT(flock(reader, LOCK_SH), 0);
+    CHECK_INT(pthread_create(&thread, NULL, clean, &cleaner), 0);
+    gate_wait(cleaner.ready);
+    struct held_call call = held_next(cleaner.fd);
+    CHECK(!cleaner.done); /* it looks again */
+    CHECK_STR(tree(scratch()), "pid");
+    CHECK_INT(flock(reader, LOCK_UN), 0);
+    held_release(cleaner.fd, &call);
+    call = held_next(cleaner.fd);
+    CHECK(cleaner.done);
+    held_release(cleaner.fd, &call);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    CHECK_INT(cleaner.result, RDAEMON_CONTROL_NOT_RUNNING);
+    CHECK_STR(tree(scratch()), "");
 }

@@ -278,6 +278,18 @@ TEST(a_system_without_pidfds_signals_nobody) {
     stop_well(path, pid);
 }
 
+TEST(a_filter_that_denies_pidfds_is_no_want_of_rights) {
+    config_of(scratch_path("pid"));
+    pid_t pid = launch(path, witness);
+    IN_CHILD {
+        deny_syscall(SYS_pidfd_open, EPERM);
+        CHECK_FAILS(query_by(path), -ENOSYS, RDAEMON_STEP_PIDFILE_READ, 0);
+        nobody_is_signalled(-ENOSYS, RDAEMON_STEP_PIDFILE_READ);
+    }
+    check_answers(path, witness, pid);
+    stop_well(path, pid);
+}
+
 static void limit_fds(rlim_t limit) {
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &(struct rlimit){limit, limit}), 0);
 }

@@ -291,6 +291,41 @@ TEST(stop_waits_for_a_start_in_progress_and_stops_the_daemon) {
     CHECK_STR(tree(scratch()), "");
 }
 
+static void wait_until(double moment) {
+    while (now_ms() < moment)
+        usleep(1000);
+}
+
+TEST(a_daemon_whose_start_was_waited_for_has_the_whole_time_to_end) {
+    enum { LIMIT_MS = 1500 };
+    const char *path = scratch_path("pid");
+    struct gate *held = gate_new(), *go = gate_new();
+    double *begin = shared_memory(sizeof *begin);
+    pid_t daemon = fork_child();
+    if (daemon == 0) {
+        sigset_t term;
+        int signal;
+        sigemptyset(&term);
+        sigaddset(&term, SIGTERM);
+        sigprocmask(SIG_BLOCK, &term, NULL);
+        CHECK_INT(open_pidfile(path), 0);
+        gate_open(held);
+        gate_wait(go);
+        wait_until(*begin + LIMIT_MS * 0.5);
+        CHECK_INT(write_pidfile(), 0);
+        CHECK_INT(sigwait(&term, &signal), 0);
+        wait_until(*begin + LIMIT_MS * 1.1);
+        _exit(0);
+    }
+    gate_wait(held);
+    *begin = now_ms();
+    gate_open(go);
+    CHECK_INT(stop_within(path, LIMIT_MS, PATIENCE_MS), RDAEMON_CONTROL_STOPPED);
+    CHECK_INT(outcome.pid, daemon);
+    CHECK_INT(wait_for_exit(daemon), 0);
+    CHECK_STR(tree(scratch()), "");
+}
+
 TEST(a_daemon_that_survives_sigkill_for_too_long_is_reported) {
     const char *path = scratch_path("pid");
     struct rdaemon_config config = config_of(path);

@@ -532,6 +532,14 @@ static void has_no_other_fds(pid_t pump) {
     CHECK(sockets <= 1);
 }
 
+/* Nor does it keep a file system busy. */
+static void is_in_the_root_directory(pid_t pump) {
+    char name[64], directory[64];
+    snprintf(name, sizeof name, "/proc/%d/cwd", (int)pump);
+    ssize_t length = readlink(name, directory, sizeof directory - 1);
+    CHECK(length == 1 && directory[0] == '/');
+}
+
 static int file_at(int fd) {
     int file = open(make_file("kept", ""), O_RDWR);
     CHECK(file >= 0);
@@ -544,8 +552,10 @@ static void pumps_have_no_other_fds(struct rdaemon_config *config) {
     config->pidfile = scratch_path("pid");
     start_well(&started, config, speaks_and_lives_on);
     comes(0, of_daemon(LOG_INFO, "hello"));
-    for (int count = find_pumps(), i = 0; i < count; i++)
+    for (int count = find_pumps(), i = 0; i < count; i++) {
         has_no_other_fds(pumps[i]);
+        is_in_the_root_directory(pumps[i]);
+    }
     slay(&started);
     all_ends();
 }
@@ -1197,6 +1207,21 @@ TEST(pump_leaves_the_handle_as_it_is) {
     CHECK_INT(rdaemon_syslog(RDAEMON_SIZED(&handle), LOG_INFO, "mine", 4), 0);
     comes(0, mine(LOG_INFO, "mine"));
     close(fd);
+    all_ends();
+}
+
+TEST(pump_does_not_tell_of_the_lines_that_the_handle_has_lost) {
+    begin_receiving();
+    open_handle(0);
+    handle.lost = 5;
+    int fd = pump_with(LOG_INFO, NULL);
+    say_to(fd, "one\ntwo\n");
+    close(fd);
+    comes(0, mine(LOG_INFO, "one"));
+    comes(1, mine(LOG_INFO, "two"));
+    CHECK_INT(handle.lost, 5);
+    CHECK_INT(rdaemon_syslog(RDAEMON_SIZED(&handle), LOG_INFO, "mine", 4), 0);
+    CHECK_INT(handle.lost, 0);
     all_ends();
 }
 

@@ -1,5 +1,6 @@
 #include "rdaemon.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -60,6 +61,30 @@ TEST(rule_4_7_file_that_has_gone) {
     hold(path);
     CHECK_INT(unlink(path), 0);
     CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&pidfile)), -ESTALE);
+}
+
+static void is_left_alone(uint32_t flags, bool swept) {
+    const char *path = scratch_path("pid"), *data = make_file("data", "not mine\n");
+    char line[32];
+    CHECK_INT(OPEN_WITH(path, .flags = flags), 0);
+    CHECK_INT(write_pidfile(), 0);
+    snprintf(line, sizeof line, "%s", own_line());
+    struct rdaemon_pidfile copy = pidfile;
+    if (!swept)
+        CHECK_INT(close_pidfile(), 0);
+    int fd = open(data, O_RDWR);
+    if (fd != copy.fd)
+        CHECK_INT(dup2(fd, copy.fd), copy.fd);
+    CHECK_REFUSED(rdaemon_pidfile_remove(RDAEMON_SIZED(&copy)), -ESTALE);
+    CHECK_STR(file_text(data), "not mine\n");
+    CHECK_STR(file_text(path), line);
+}
+
+TEST(a_file_that_has_got_the_number_of_the_pidfiles_fd_is_left_alone) {
+    for (int i = 0; i < 4; i++)
+        IN_CHILD {
+            is_left_alone(i & 1 ? RDAEMON_PIDFILE_ONLY_EMPTY : 0, i & 2);
+        }
 }
 
 TEST(only_empty_keeps_no_directory_and_leaves_the_file) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -143,6 +144,19 @@ TEST(an_ignored_signal_is_told_all_the_same) {
     CHECK_INT(next_signal(fd, 0), SIGHUP);
     kill(getpid(), SIGURG); /* which the default ignores */
     CHECK_INT(next_signal(fd, 0), SIGURG);
+}
+
+TEST(an_ignored_sigchld_is_told_all_the_same) {
+    signal(SIGCHLD, SIG_IGN);
+    OPEN(SIGUSR1);
+    CHECK(signal_in(0, "SigIgn", SIGCHLD)); /* it is not meant */
+    int fd = OPEN(SIGUSR1, SIGCHLD);
+    CHECK(!signal_in(0, "SigIgn", SIGCHLD));
+    pid_t child = fork_child();
+    if (child == 0)
+        _exit(3);
+    check_child(fd, child, CLD_EXITED, 3);
+    CHECK_INT(WEXITSTATUS(wait_for_exit(child)), 3);
 }
 
 static void must_not_run(int signal) {
@@ -459,6 +473,20 @@ TEST(an_fd_of_another_kind_is_refused) {
                        open("/dev/zero", O_RDONLY), ends[0]};
     for (size_t i = 0; i < LENGTH(fds); i++)
         CHECK_INT(next_signal(fds[i], 0), -EINVAL);
+}
+
+TEST(a_pipe_is_refused_at_once_and_keeps_what_is_in_it) {
+    char text[128];
+    int ends[2], left;
+    memset(text, 'x', sizeof text);
+    CHECK_INT(pipe(ends), 0);
+    CHECK_INT(write(ends[1], text, sizeof text), sizeof text);
+    CHECK_REFUSED(next_of(ends[0], 0), -EINVAL);
+    CHECK_INT(ioctl(ends[0], FIONREAD, &left), 0);
+    CHECK_INT(left, sizeof text);
+    CHECK_INT(read(ends[0], text, sizeof text), sizeof text);
+    CHECK_REFUSED(next_of(ends[0], 0), -EINVAL); /* empty, and a read would wait */
+    CHECK_REFUSED(next_of(ends[0], -1), -EINVAL);
 }
 
 /* ---- versions ---- */

@@ -128,3 +128,10 @@ TEST(an_errno_means_what_the_step_means_by_it) {
     rdaemon_status_message(RDAEMON_SIZED(&status), line, sizeof line);
     CHECK_STR(line, "hook: No such process");
 }
+
+TEST(message_of_a_pidfile_that_is_refused_says_why) {
+    struct rdaemon_status status = {.step = RDAEMON_STEP_PIDFILE_READ, .error = -EPERM};
+    char line[128];
+    rdaemon_status_message(RDAEMON_SIZED(&status), line, sizeof line);
+    CHECK(strstr(line, "not to be believed"));
+}

@@ -301,6 +301,13 @@ TEST(bytes_that_are_no_characters_are_split_somewhere) {
             text[k] = 'x';
         comes_in_pieces(text, sizeof text, &next, LEAST);
     }
+    for (size_t shift = 0; shift < 7; shift++) { /* a first byte with too many behind it */
+        char text[4096];
+        memset(text, 0x80, sizeof text);
+        for (size_t k = shift; k < sizeof text; k += 7)
+            text[k] = (char)0xc3;
+        comes_in_pieces(text, sizeof text, &next, LEAST);
+    }
     receiver_end(&receiver);
 }
 

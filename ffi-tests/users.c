@@ -1,5 +1,6 @@
 /* The accounts of people and the ids of a user, as a made-up /etc has them. */
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -332,6 +333,17 @@ TEST(a_long_line_hides_nobody_who_comes_after_it) {
     is_found("ada", LENGTH(groups), 1000, 2000, 1);
     is_found("talkative", LENGTH(groups), 900, 900, 1);
     is_not_found("nobody-here", LENGTH(groups), -ENOENT);
+}
+
+TEST(a_name_may_lie_where_libc_puts_its_entries) {
+    static char passwd[40000];
+    int length = snprintf(passwd, sizeof passwd, "talkative:x:900:900:");
+    memset(passwd + length, 't', 30000);
+    strcpy(passwd + length + 30000, ":/:/bin/sh\nada:x:1000:2000::/:/bin/sh\n");
+    make_etc(passwd, "", NULL);
+    const struct passwd *ada = getpwnam("ada");
+    CHECK(ada != NULL);
+    is_found(ada->pw_name, LENGTH(groups), 1000, 2000, 1);
 }
 
 TEST(bad_arguments_of_find_user_are_refused) {

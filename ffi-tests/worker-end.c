@@ -1,9 +1,12 @@
 /* The end of a worker: at_exit once, the pidfile gone, and the exit status or the signal. */
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "probe.h"
@@ -137,6 +140,8 @@ TEST(at_exit_runs_once_though_sigterm_comes_during_it_by_sigterm) {
 }
 
 static void sends_sigterm_at_exit(void) {
+    raise(SIGUSR1);
+    raise(SIGUSR2);
     kill(getpid(), SIGTERM);
 }
 
@@ -145,8 +150,34 @@ static int returns_6_and_sends_sigterm(void *context, const struct rdaemon_daemo
     return returns_6(context, daemon);
 }
 
-TEST(at_exit_runs_once_though_sigterm_comes_during_exit) {
+TEST(no_hook_runs_after_at_exit_though_signals_come_during_exit) {
     struct rdaemon_worker worker = new_worker(returns_6_and_sends_sigterm);
+    struct rdaemon_config config = worker_config();
+    struct start started;
+    start_worker(&started, &config, &worker);
+    worker_exited(&started, 6);
+    CHECK_INT(atomic_load(&tally->terminates), 0);
+    CHECK_INT(atomic_load(&tally->user1), 0);
+    CHECK_INT(atomic_load(&tally->user2), 0);
+}
+
+static struct rdaemon_pidfile own_pidfile;
+
+static void sets_signals_and_sends_sigterm(void) {
+    struct rdaemon_signal_action line = {.signal = SIGHUP, .action = RDAEMON_SIGNAL_TERMINATE};
+    CHECK_INT(rdaemon_set_signals(&line, 1, RDAEMON_SIZED(&own_pidfile)), 0);
+    raise(SIGTERM);
+    raise(SIGHUP);
+}
+
+static int returns_6_and_sets_signals(void *context, const struct rdaemon_daemon *daemon) {
+    own_pidfile = daemon->pidfile;
+    atexit(sets_signals_and_sends_sigterm);
+    return returns_6(context, daemon);
+}
+
+TEST(at_exit_runs_once_though_signals_are_set_and_come_during_exit) {
+    struct rdaemon_worker worker = new_worker(returns_6_and_sets_signals);
     struct rdaemon_config config = worker_config();
     struct start started;
     start_worker(&started, &config, &worker);
@@ -363,6 +394,99 @@ TEST(rule_4_7_another_file_in_the_pidfiles_place_is_left_alone) {
         CHECK_INT(atomic_load(&tally->exits), 1);
         CHECK_STR(file_text(config.pidfile), "not mine\n");
         CHECK_INT(unlink(config.pidfile), 0);
+    }
+}
+
+static bool sweeps; /* or it removes and closes a copy of its handle */
+
+/* Its own file gets the number of the pidfile's fd. */
+static int loses_its_pidfile(void *context, const struct rdaemon_daemon *daemon) {
+    struct rdaemon_pidfile copy = daemon->pidfile;
+    if (sweeps) {
+        CHECK_INT(rdaemon_close_fds(3, NULL, 0, 0), 0);
+    } else {
+        CHECK_INT(rdaemon_pidfile_remove(RDAEMON_SIZED(&copy)), 0);
+        CHECK_INT(rdaemon_pidfile_close(RDAEMON_SIZED(&copy)), 0);
+    }
+    int fd = open(scratch_path("data"), O_RDWR);
+    CHECK(fd >= 0);
+    if (fd != daemon->pidfile.fd)
+        CHECK_INT(dup2(fd, daemon->pidfile.fd), daemon->pidfile.fd);
+    begin_run(context);
+    await(&tally->stage, 1);
+    return 7;
+}
+
+TEST(a_file_that_has_got_the_number_of_the_pidfiles_fd_is_left_alone) {
+    for (int i = 0; i < 8; i++) {
+        struct rdaemon_worker worker = new_worker(loses_its_pidfile);
+        struct rdaemon_config config = worker_config();
+        struct start started;
+        const char *data = make_file("data", "precious\n");
+        int own = open(data, O_RDWR);
+        if (i & 4) /* another process has a lock on it, as the daemon had on its pidfile */
+            CHECK_INT(fcntl(own, F_SETLK, &(struct flock){.l_type = F_WRLCK}), 0);
+        sweeps = i & 1;
+        pid_t pid = start_worker(&started, &config, &worker);
+        if (i & 2)
+            kill(pid, SIGTERM);
+        else
+            bump(&tally->stage);
+        int how = worker_end(&started);
+        CHECK(i & 2 ? how == SIGTERM : WEXITSTATUS(how) == 7);
+        CHECK_INT(atomic_load(&tally->exits), 1);
+        close(own);
+        CHECK_STR(file_text(data), "precious\n");
+    }
+}
+
+/* Answers system calls as NFS does, whose server takes a process's flock for a process lock of
+ * somebody's. */
+static void serve_nfs(int fd, const char *pidfile) {
+    static const struct statfs nfs = {.f_type = 0x6969};
+    static const struct flock taken = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    for (;;) {
+        struct held_call call = held_next(fd);
+        const char *file = fd_target(call.pid, (int)call.arguments[0]);
+        if (!file || strcmp(file, pidfile) != 0)
+            held_release(fd, &call);
+        else if (call.number == SYS_fstatfs)
+            held_answer(fd, &call, 0, call.arguments[1], &nfs, sizeof nfs);
+        else if (call.arguments[1] == F_GETLK)
+            held_answer(fd, &call, 0, call.arguments[2], &taken, sizeof taken);
+        else if (call.arguments[1] == F_SETLK)
+            held_answer(fd, &call, -EAGAIN, 0, NULL, 0);
+        else
+            held_release(fd, &call);
+    }
+}
+
+TEST(on_nfs_the_hooks_run_and_the_pidfile_is_removed) {
+    static const long calls[] = {SYS_fcntl, SYS_fstatfs};
+    for (int by_signal = 0; by_signal < 2; by_signal++) {
+        struct rdaemon_worker worker = new_worker(run_until_stage_1);
+        struct rdaemon_config config = worker_config();
+        struct start started;
+        IN_CHILD {
+            adopt_orphans();
+            int fd = hold_syscalls(calls, 2);
+            pid_t server = fork_child();
+            if (server == 0)
+                serve_nfs(fd, config.pidfile);
+            pid_t pid = start_worker(&started, &config, &worker);
+            if (by_signal) {
+                kill(pid, SIGUSR1);
+                kill(pid, SIGTERM);
+                worker_killed_by(&started, SIGTERM);
+                CHECK_INT(atomic_load(&tally->user1), 1);
+                CHECK_INT(atomic_load(&tally->terminates), 1);
+            } else {
+                bump(&tally->stage);
+                worker_exited(&started, 7);
+            }
+            kill(server, SIGKILL);
+            wait_for_exit(server);
+        }
     }
 }
 

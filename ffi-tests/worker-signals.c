@@ -105,6 +105,30 @@ TEST(a_hook_takes_the_place_of_the_callers_handler_and_of_ignorance) {
     CHECK_INT(atomic_load(own_calls), 1);
 }
 
+TEST(signals_of_the_hooks_are_not_blocked_though_the_caller_blocks_them) {
+    static const int32_t signals[] = {SIGTERM, SIGUSR1, SIGUSR2, SIGHUP};
+    for (int i = 0; i < 2; i++) {
+        struct rdaemon_worker worker = new_worker(run_on);
+        struct rdaemon_config config = worker_config();
+        struct start started;
+        bool has_user2 = i == 0;
+        if (!has_user2)
+            worker.on_user2 = NULL;
+        CHECK(rdaemon_signals_open(signals, 4) >= 3);
+        unsigned long long blocked = set_of(0, "SigBlk");
+        pid_t pid = start_worker(&started, &config, &worker);
+        CHECK_INT(set_of(0, "SigBlk"), blocked);
+        CHECK_INT(set_of(pid, "SigBlk"), bit(SIGHUP) | (has_user2 ? 0 : bit(SIGUSR2)));
+        kill(pid, SIGUSR1);
+        await(&tally->user1, 1);
+        kill(pid, SIGUSR2);
+        if (has_user2)
+            await(&tally->user2, 1);
+        kill(pid, SIGTERM);
+        worker_killed_by(&started, SIGTERM);
+    }
+}
+
 static int depth, deepest;
 
 /* Sends the process every signal that has a hook; those that go on may not run inside of this. */

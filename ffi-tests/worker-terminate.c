@@ -216,6 +216,20 @@ TEST(a_worker_is_terminated_around_the_instant_of_its_return, .time_limit_ms = 6
     CHECK(outcome->exited > 0);
 }
 
+static int sets_signals(void *context, const struct rdaemon_daemon *daemon) {
+    struct rdaemon_signal_action line = {.signal = SIGTERM, .action = RDAEMON_SIGNAL_TERMINATE};
+    begin_run(context);
+    while (rdaemon_set_signals(&line, 1, RDAEMON_SIZED(&daemon->pidfile)) == 0)
+        ;
+    return RESULT;
+}
+
+TEST(a_worker_that_sets_its_signals_is_terminated_at_any_instant, .time_limit_ms = 60000) {
+    struct outcome *outcome =
+        terminate_many(sets_signals, 300, false, "while its signals were being set");
+    CHECK_INT(outcome->terminated, 300);
+}
+
 /* ---- at each system call ---- */
 
 static int *start_result;

@@ -380,6 +380,23 @@ TEST(the_signal_that_killed_it_is_told_to_its_reaper) {
     CHECK_INT(waitpid(-1, NULL, WNOHANG), -1);
 }
 
+static int gives_its_channel_up(void *context, const struct rdaemon_daemon *daemon) {
+    CHECK_INT(close(daemon->ready_fd), 0);
+    return run_on(context, daemon);
+}
+
+TEST(the_signal_that_the_start_itself_has_sent_is_not_told_as_the_cause) {
+    struct rdaemon_worker worker = new_worker(gives_its_channel_up);
+    struct rdaemon_config config = worker_config();
+    struct start started;
+    config.flags |= RDAEMON_NOTIFY_READY;
+    CHECK_INT(call_start(&started, &config, &worker), -ESRCH);
+    CHECK_INT(started.status.step, RDAEMON_STEP_READY);
+    CHECK_INT(started.status.signal, 0);
+    CHECK_INT(waitpid(-1, NULL, WNOHANG), -1);
+    CHECK_INT(atomic_load(&tally->exits), 1);
+}
+
 TEST(the_time_limit_counts_for_readiness_and_terminates_the_daemon) {
     double begin = now_ms();
     struct start started = not_said(NOT_IN_TIME, 300);

@@ -195,7 +195,7 @@ impl Pidfile {
 
     /// Whether another process has the process lock, even one that has no number here.
     pub(crate) fn is_anothers(&self) -> bool {
-        fd::borrow(self.fd).and_then(locks::is_taken) == Ok(true)
+        self.file().and_then(locks::is_taken) == Ok(true)
     }
 
     /// Empties the file, then removes it, by the directory as it was when the file was opened: a later chdir or chroot

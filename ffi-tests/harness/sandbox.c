@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -135,17 +136,33 @@ struct held_call held_next(int fd) {
            (errno == EINTR || errno == ENOENT));
     if (request.id == 0)
         FAIL("no system call to hold: %s", strerror(errno));
-    return (struct held_call){request.id, (pid_t)request.pid, request.data.nr};
+    struct held_call call = {request.id, (pid_t)request.pid, request.data.nr, {0}};
+    for (int i = 0; i < 3; i++)
+        call.arguments[i] = request.data.args[i];
+    return call;
 }
 
-bool held_release(int fd, const struct held_call *call) {
-    struct seccomp_notif_resp response = {.id = call->id,
-                                          .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+static bool respond(int fd, struct seccomp_notif_resp response) {
     if (ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0)
         return true;
     if (errno != ENOENT)
         FAIL("the system call could not be let go: %s", strerror(errno));
     return false;
+}
+
+bool held_release(int fd, const struct held_call *call) {
+    return respond(
+        fd, (struct seccomp_notif_resp){.id = call->id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE});
+}
+
+bool held_answer(int fd, const struct held_call *call, int result, uint64_t address,
+                 const void *bytes, size_t size) {
+    struct iovec from = {(void *)(uintptr_t)bytes, size}, to = {(void *)(uintptr_t)address, size};
+    if (size > 0 && process_vm_writev(call->pid, &from, 1, &to, 1, 0) != (ssize_t)size)
+        SKIP_PLATFORM("process_vm_writev: %s", strerror(errno));
+    return respond(fd, (struct seccomp_notif_resp){.id = call->id,
+                                                   .val = result < 0 ? 0 : result,
+                                                   .error = result < 0 ? result : 0});
 }
 
 /* ---- rights ---- */

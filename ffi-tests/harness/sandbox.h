@@ -6,6 +6,7 @@
 #define SANDBOX_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -27,6 +28,7 @@ struct held_call {
     uint64_t id;
     pid_t pid; /* the thread that makes it */
     long number;
+    uint64_t arguments[3];
 };
 /* From now on those of the system calls that this thread makes, or what it starts, wait for leave,
  * which another thread must give. At most six; returns the fd for the functions below. */
@@ -35,6 +37,10 @@ int hold_syscalls(const long *numbers, unsigned count);
 struct held_call held_next(int fd);
 /* Lets it go on; false when it has been interrupted, as by a signal, and will be made again. */
 bool held_release(int fd, const struct held_call *call);
+/* The same, but it is not made: it gives this result, a negative errno for a failure, and writes
+ * these bytes at that address. */
+bool held_answer(int fd, const struct held_call *call, int result, uint64_t address,
+                 const void *bytes, size_t size);
 
 /* Root becomes an ordinary user with no groups, for good, and stays dumpable so that its /proc
  * files can be read; anybody else stays who he is. */
