@@ -65,8 +65,8 @@ int main(int argc, char **argv) {
         return pid > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 
     int signals = rdaemon_signals_open((int32_t[]){SIGHUP}, 1);
-    if (signals < 0)
-        return EXIT_FAILURE;
+    if (signals < 0) /* SIGTERM removes the pidfile. */
+        raise(SIGTERM);
     setvbuf(stdout, NULL, _IOLBF, 0); /* Each line is one write(2), which no rotation can tear. */
     for (unsigned long number = 1;; number++) {
         printf("line %lu\n", number);

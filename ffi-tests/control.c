@@ -380,6 +380,7 @@ TEST(a_caller_that_ignores_sigchld) {
     CHECK_FAILS(start_by(&config, &worker), -EEXIST, RDAEMON_STEP_PIDFILE_OPEN, 0);
     CHECK_INT(stop_by(config.pidfile), RDAEMON_CONTROL_STOPPED);
     CHECK_INT(outcome.pid, pid);
+    CHECK_INT(waitpid(-1, NULL, 0), -1); /* once the kernel has buried it */
     config.working_directory = scratch_path("missing");
     CHECK_FAILS(start_by(&config, &worker), -ENOENT, RDAEMON_STEP_CHDIR, 0);
     CHECK_STR(tree(scratch()), "");

@@ -55,8 +55,9 @@
  *   input shorter than its first version is -EINVAL, one with unknown fields that are not zero is -E2BIG; an input of
  *   NULL with a size, an unknown flag or a non-zero reserved field is -EINVAL, and so are options that contradict
  *   each other.
- * - Outputs are named ret_, and are written on success only; ret_status is always written. A struct shorter than the
- *   library's is filled as far as it goes, the tail of a longer one is zeroed. No argument is both input and output
+ * - Outputs are named ret_, and are written on success only; ret_status is always written; what a buffer or an array
+ *   holds after a failure its function tells. A struct shorter than the library's is filled as far as it goes, the
+ *   tail of a longer one is zeroed. No argument is both input and output
  *   but a handle: struct rdaemon_pidfile, rdaemon_child, rdaemon_communication, rdaemon_syslog.
  * - Time limits are in milliseconds of CLOCK_MONOTONIC; -1 is for ever, any other negative one -EINVAL. A signal does
  *   not end a wait.
@@ -65,8 +66,8 @@
  * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. An fd is yours to
  *   close with close(2).
  * - The library never allocates, prints or exits the caller, and takes no mutex; but a daemon made by
- *   rdaemon_control_start() ends with exit(3), and libc may allocate in rdaemon_real_users() and rdaemon_find_user().
- *   Each comment tells whether a function is async-signal-safe and thread-safe.
+ *   rdaemon_control_start() or _restart() ends with exit(3), and libc may allocate in rdaemon_real_users() and
+ *   rdaemon_find_user(). Each comment tells whether a function is async-signal-safe and thread-safe.
  */
 
 #include <stddef.h>
@@ -91,10 +92,11 @@
 /// No limit, in struct rdaemon_limit.
 #define RDAEMON_UNLIMITED UINT64_MAX
 
-/// The steps of the operations, in the order in which daemonize takes them; a spawn takes some of them too, in the
-/// caller or in the child, and then those from RDAEMON_STEP_FORK on. A killed daemon's status tells the step that it
-/// had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers.
-/// rdaemon_step_name() gives the names, which are the tails of these in lower case.
+/// The steps of the operations. Up to RDAEMON_STEP_READY they are in the order in which daemonize takes them, but for
+/// RDAEMON_STEP_LOG_PUMP; a spawn takes some of them too, in the caller or in the child, and then those from
+/// RDAEMON_STEP_FORK to RDAEMON_STEP_WAIT. A killed daemon's status tells the step that it had reached, also one that
+/// cannot fail. From 1.0 on the numbers do not change; later versions add numbers. rdaemon_step_name() gives the
+/// names, which are the tails of these in lower case.
 enum rdaemon_step {
     /// Nothing failed.
     RDAEMON_STEP_NONE = 0,
@@ -104,7 +106,7 @@ enum rdaemon_step {
     RDAEMON_STEP_OPEN_STDIO = 2,
     /// Original process: pidfile opened, locked and emptied.
     RDAEMON_STEP_PIDFILE_OPEN = 3,
-    /// Original process: /dev/null and the files of the streams opened.
+    /// Original process: /dev/null, the files of the streams and the log opened.
     RDAEMON_STEP_OPEN_STREAMS = 4,
     /// Original process: the channel made on which the daemon reports.
     RDAEMON_STEP_CHANNEL = 5,
@@ -160,11 +162,11 @@ enum rdaemon_step {
     RDAEMON_STEP_WAIT = 30,
     /// Daemon, between umask and chroot: the process started that logs syslog streams.
     RDAEMON_STEP_LOG_PUMP = 31,
-    /// Of a controller: pidfile opened, and judged.
+    /// Of rdaemon_control_query() and the like: pidfile opened, and judged.
     RDAEMON_STEP_PIDFILE_READ = 32,
-    /// Of a controller: signal sent.
+    /// Of rdaemon_control_query() and the like: signal sent.
     RDAEMON_STEP_SIGNAL = 33,
-    /// Of a controller: the daemon's end awaited.
+    /// Of rdaemon_control_query() and the like: the daemon's end awaited.
     RDAEMON_STEP_STOP = 34,
 };
 
@@ -198,8 +200,9 @@ enum rdaemon_signal_action_kind {
     /// The handler runs, with SA_RESTART.
     RDAEMON_SIGNAL_HANDLER = 2,
     /// The pidfile is removed; then the process dies as by the signal's default, so that whoever waits for it sees
-    /// which signal it was. In a process forked from the daemon the pidfile is left alone. Refused for a signal whose
-    /// default is not to end the process.
+    /// which signal it was. In a daemon of rdaemon_control_start() the hooks on_terminate and at_exit come first. In a
+    /// process forked from the daemon the pidfile is left alone. Refused for a signal whose default is not to end the
+    /// process.
     RDAEMON_SIGNAL_TERMINATE = 3,
 };
 
@@ -236,7 +239,8 @@ enum rdaemon_pidfile_state_kind {
     RDAEMON_PIDFILE_FREE = 0,
     /// A daemon runs.
     RDAEMON_PIDFILE_RUNNING = 1,
-    /// A daemon is starting, or only workers of a dead one remain. There is nobody to signal.
+    /// A daemon is starting, or only workers of a dead one (processes that it has forked) remain, or the daemon is
+    /// outside of this pid namespace. There is nobody to signal.
     RDAEMON_PIDFILE_HELD = 2,
 };
 
@@ -279,7 +283,8 @@ enum rdaemon_detach {
 /// Flags of struct rdaemon_config. They say what is kept of the process as it is, and what is added.
 enum rdaemon_config_flags {
     /// The channel between the original process and the daemon stays open, until the daemon says rdaemon_ready() or
-    /// rdaemon_fail(); the original process waits for that with rdaemon_wait_ready(). Needs ret_daemon.
+    /// rdaemon_fail(); the original process waits for that with rdaemon_wait_ready(), so rdaemon_daemonize() needs
+    /// ret_daemon. rdaemon_control_start() waits itself.
     RDAEMON_NOTIFY_READY = 1,
     /// Every signal gets its default disposition, before the signal map; and no signal is blocked.
     RDAEMON_RESET_SIGNALS = 2,
@@ -403,7 +408,7 @@ enum rdaemon_communicate_result {
     RDAEMON_COMMUNICATE_STDERR_FULL = 2,
 };
 
-/// What the functions of a controller return on success.
+/// What rdaemon_control_query(), _signal() and _stop() return on success.
 enum rdaemon_control_result {
     /// No daemon runs.
     RDAEMON_CONTROL_NOT_RUNNING = 0,
@@ -423,7 +428,7 @@ enum rdaemon_syslog_flags {
     /// The process's pid is in the tag: ident[pid]. With RDAEMON_STREAM_SYSLOG it is the daemon's, with
     /// rdaemon_log_pump() that of the caller.
     RDAEMON_SYSLOG_PID = 1,
-    /// Opening succeeds although nobody listens yet.
+    /// Opening succeeds although nobody listens yet. fd is -1 then, until there is a connection.
     RDAEMON_SYSLOG_LATER = 2,
 };
 
@@ -433,10 +438,11 @@ struct rdaemon_status {
     int32_t step;
     /// The negative errno that the call returned; 0 on success.
     int32_t error;
-    /// On success of rdaemon_daemonize() and rdaemon_control_start() the daemon's pid, of rdaemon_spawn() the child's,
-    /// of the other rdaemon_control_ functions that of the daemon that runs, has got the signal, or was stopped; that
-    /// of a failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
-    /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
+    /// On success of rdaemon_daemonize(), rdaemon_control_start() and _restart() the new daemon's pid, of
+    /// rdaemon_spawn() the child's, of the other rdaemon_control_ functions that of the daemon that runs, has got the
+    /// signal, or was stopped; that of a failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile
+    /// step the pid of the process that holds the pidfile, or 0 when there is nobody to signal: see
+    /// RDAEMON_PIDFILE_HELD. Else 0.
     int32_t pid;
     /// The signal that killed a process before it could report, where known; else 0.
     int32_t signal;
@@ -592,8 +598,8 @@ struct rdaemon_config {
     /// What fds 0, 1 and 2 become, in this order.
     struct rdaemon_stream streams[3];
     /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
-    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that. All other signals, and the signal mask,
-    /// stay the caller's.
+    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that; but rdaemon_control_start() terminates
+    /// on SIGTERM with any map that has no line for it. All other signals, and the signal mask, stay the caller's.
     const struct rdaemon_signal_action *signal_map;
     /// Number of entries, at most 128.
     size_t signal_map_len;
@@ -616,7 +622,8 @@ struct rdaemon_daemon {
     /// for it. Daemon: -1.
     int32_t pidfd;
     /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close;
-    /// for rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
+    /// for rdaemon_ready() and rdaemon_fail() in the daemon. Else, in a process that did not detach, and after
+    /// rdaemon_control_start(), -1.
     int32_t ready_fd;
     /// 1 when a new process was made, 0 when this one became the daemon.
     int32_t detached;
@@ -770,21 +777,22 @@ struct rdaemon_communication {
     struct rdaemon_output outputs[2];
 };
 
-/// What a daemon does that a controller starts. The hooks are called by signal handlers, and must be async-signal-safe;
-/// all signals are blocked in their thread meanwhile. In a process that the daemon forks none is called: a signal that
-/// terminates the daemon ends that process, and those with a hook do nothing.
+/// What a daemon does that rdaemon_control_start() makes. The hooks must be async-signal-safe, as signal handlers call
+/// them (at_exit also the end of run); all signals are blocked in their thread meanwhile. A process that the daemon
+/// forks calls none: a signal that terminates the daemon ends it, and those with a hook do nothing.
 struct rdaemon_worker {
     /// What the daemon is there for. Its result is the exit status, for exit(3). daemon has its pid, its ready_fd with
-    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned; so it should not call exit(3)
-    /// itself. Not NULL.
+    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned. If it calls exit(3) itself, the
+    /// pidfile stays, and at_exit is not called. Not NULL.
     int (*run)(void *context, const struct rdaemon_daemon *daemon);
     /// For SIGUSR1. NULL: its disposition stays.
     void (*on_user1)(void *context);
     /// For SIGUSR2. NULL: its disposition stays.
     void (*on_user2)(void *context);
-    /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE, whenever one comes. 0, or
-    /// NULL here: the daemon ends now; else it goes on, and run is to return soon. What run waits in is not
-    /// interrupted, as handlers have SA_RESTART: let the hook write to a pipe that run polls.
+    /// For SIGTERM, unless the signal map gives it another action, and for each signal that the map makes
+    /// RDAEMON_SIGNAL_TERMINATE, whenever one comes. 0, or NULL here: the daemon ends now, by that signal; else it goes
+    /// on, and run is to return soon. Do not rely on EINTR in run: read(2) goes on, as handlers have SA_RESTART, and
+    /// poll(2) may begin only after the signal. Let the hook write to a pipe that run polls.
     int (*on_terminate)(void *context);
     /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL:
     /// nothing.
@@ -813,7 +821,7 @@ struct rdaemon_signal {
 
 /// A connection to the log: plain data, for one thread at a time. Of zeros it is a closed one.
 struct rdaemon_syslog {
-    /// The socket, whose number stays the same; -1 or 0: none.
+    /// The socket; -1 or 0: none. A new connection keeps the number, unless it was closed elsewhere.
     int32_t fd;
     /// enum rdaemon_syslog_flags.
     uint32_t flags;
@@ -991,8 +999,9 @@ int rdaemon_reset_signals(void);
 
 /// Sets the dispositions of the map_len signals in map; the others stay as they are. map may be NULL when map_len is 0.
 ///
-/// pidfile is what RDAEMON_SIGNAL_TERMINATE removes; NULL, 0 for none. It is copied into a static slot that the handler
-/// reads, the process's one; each call whose map has such a line sets it.
+/// pidfile is what RDAEMON_SIGNAL_TERMINATE removes; NULL, 0 for none, or, in a daemon of rdaemon_control_start(), for
+/// its own. It is copied into a static slot that the handler reads, the process's one; each call whose map has such a
+/// line sets it.
 ///
 /// Returns 0; -EINVAL for a signal that does not exist, cannot be caught or belongs to libc, an unknown action, a
 /// missing or superfluous handler, more than 128 lines, or a short pidfile; -E2BIG for a pidfile with unknown fields.
@@ -1031,8 +1040,8 @@ int rdaemon_no_new_privs(void);
 /// are >= 3 and, but for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile
 /// must not open it again: see rdaemon_pidfile_write().
 ///
-/// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
-/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second
+/// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid, 0 for
+/// RDAEMON_PIDFILE_HELD, after a wait for that to end: 100 ms, or up to a second
 /// while processes read it; -EISDIR for a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL
 /// for another file that is not regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others
 /// create and remove it all the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or
@@ -1061,7 +1070,8 @@ int rdaemon_pidfile_open(const char *path,
 int rdaemon_pidfile_write(struct rdaemon_pidfile *pidfile,
                           size_t pidfile_size);
 
-/// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
+/// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL. Do not
+/// signal the pid that it tells, which may be another process's by then: rdaemon_control_signal() is for that.
 ///
 /// Returns enum rdaemon_pidfile_state_kind (>= 0); -EBADMSG when no daemon runs and the file's first line is not a
 /// positive number; -EINVAL, -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does; or any other error of
@@ -1100,7 +1110,8 @@ int rdaemon_pidfile_close(struct rdaemon_pidfile *pidfile,
 ///
 /// config: NULL, 0 for the defaults. ret_status may be NULL.
 ///
-/// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG.
+/// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG. rdaemon_control_start() refuses
+/// more.
 /// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
 int rdaemon_check(const struct rdaemon_config *config,
                   size_t config_size,
@@ -1381,18 +1392,19 @@ int rdaemon_sudo_argv(const char *user,
                       const char **ret_argv,
                       size_t len);
 
-/// Asks who runs, and changes nothing. Whom to signal the kernel says, who names the holder of the pidfile's process
-/// lock; what is written in the file counts for nothing.
+/// Asks who runs, and changes nothing. The kernel names the daemon, as the holder of the pidfile's process lock; what
+/// is written in the file counts for nothing.
 ///
 /// ret_pidfd, unless NULL, gets a pidfd of the daemon, which poll(2) says to be readable when it has ended (yours to
 /// close; elsewhere than on Linux a kqueue), or -1 when none runs. ret_status, which may be NULL, tells the daemon's
 /// pid.
 ///
 /// Returns RDAEMON_CONTROL_NOT_RUNNING, also when there is no such file, RDAEMON_CONTROL_RUNNING or
-/// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: anybody may write the file, or it belongs to neither root
-/// nor the caller, and the daemon does not run as its owner; it might name anybody. -EINVAL, -EISDIR, -ELOOP, -EMLINK
-/// and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOENT for an empty path; -EAGAIN when daemons come and
-/// go all the time; -ENOSYS on a Linux without pidfds; or any error of open(2).
+/// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: the file might name anybody, as anybody may write it, or
+/// as a daemon runs, and the file's owner is neither root, nor the caller, nor the user as whom the daemon runs.
+/// -EINVAL, -EISDIR, -ELOOP, -EMLINK and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOENT for an empty path;
+/// -EAGAIN when daemons come and go all the time; -ENOSYS on a Linux without pidfds, when a daemon runs; or any error
+/// of open(2).
 /// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
 /// Since 0.1.0.
 int rdaemon_control_query(const char *pidfile,
@@ -1423,9 +1435,10 @@ int rdaemon_control_signal(const char *pidfile,
 ///
 /// Returns RDAEMON_CONTROL_STOPPED or RDAEMON_CONTROL_KILLED; RDAEMON_CONTROL_NOT_RUNNING when there was nobody to
 /// stop; RDAEMON_CONTROL_HELD when after term_timeout_ms the file is still held by nobody who could be stopped: workers
-/// of a dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended, SIGKILL or not; -EBADMSG: no daemon
-/// runs, and the file, which is left, is no pidfile, for there is no number in it; -EPERM at RDAEMON_STEP_SIGNAL;
-/// -EINVAL for a bad time limit; or what rdaemon_control_query() returns.
+/// of a dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended within kill_timeout_ms of SIGKILL;
+/// -EBADMSG: no daemon runs, and the file, which is left, is no pidfile: it is not empty, and its first line is not a
+/// positive number; -EPERM at RDAEMON_STEP_SIGNAL; -EINVAL for a bad time limit; or what rdaemon_control_query()
+/// returns.
 /// Async-signal-safe, thread-safe; needs about 5 KiB of stack. The daemon must not call it for its own pidfile.
 /// Since 0.1.0.
 int rdaemon_control_stop(const char *pidfile,
@@ -1446,15 +1459,14 @@ int rdaemon_control_stop(const char *pidfile,
 /// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or
 /// by the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
 /// rdaemon_detach), which then is the daemon itself. -EINVAL without a run or a pidfile, or when the signal map has a
-/// line for a signal with a hook; -EEXIST when a daemon runs already: ret_status tells its pid; what
-/// rdaemon_daemonize() returns else; and with RDAEMON_NOTIFY_READY what rdaemon_wait_ready() does. After a failure no
-/// daemon and no pidfile of it is left.
+/// line for SIGUSR1 or SIGUSR2 and there is a hook for it; -EEXIST when a daemon runs already: ret_status tells its
+/// pid, or 0 (see struct rdaemon_status); what rdaemon_daemonize() returns else; and with RDAEMON_NOTIFY_READY what
+/// rdaemon_wait_ready() does. After a failure no daemon and no pidfile of it is left. ret_status may be NULL.
 ///
-/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling
-/// process has given to atexit(3) run in the daemon, too, when run has returned and the pidfile is gone: they should
-/// take less than the second for which a next start waits.
-/// Not async-signal-safe; threads as with rdaemon_daemonize(): a process that another one forks during the call, and
-/// that executes no program, inherits the pidfile's lock. Since 0.1.0.
+/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions of atexit(3) run in the
+/// daemon too, after the pidfile is gone; they should take less than a second, for which a next start waits.
+/// Not async-signal-safe; threads as with rdaemon_daemonize(). A process that another thread forks during the call, and
+/// that executes no program, inherits the pidfile's lock, and holds it as a worker does. Since 0.1.0.
 int rdaemon_control_start(const struct rdaemon_config *config,
                           size_t config_size,
                           const struct rdaemon_worker *worker,
@@ -1465,12 +1477,15 @@ int rdaemon_control_start(const struct rdaemon_config *config,
                           size_t ret_status_size);
 
 /// Stops the daemon, as rdaemon_control_stop() does, waits term_timeout_ms for workers of it that hold the pidfile, and
-/// starts one, as rdaemon_control_start() does: the configuration is that of the last start. One that is refused stops
-/// nothing.
+/// starts one, as rdaemon_control_start() does. The configuration is the new daemon's alone; nothing is stopped when it
+/// is refused. A file without a number, for which rdaemon_control_stop() returns -EBADMSG, is emptied by the start.
+/// term_timeout_ms may pass three times: for a start in progress, after SIGTERM, and for workers. ret_daemon and
+/// ret_status may be NULL.
 ///
-/// Returns the new daemon's pid (> 0), or what those two return on failure. -EEXIST when another start was quicker, or,
-/// with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.
-/// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
+/// Returns the new daemon's pid (> 0), or what those two return on failure, but for -EBADMSG. -EEXIST when another
+/// start was quicker, or, with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.
+/// Not async-signal-safe; threads as with rdaemon_control_start(). The daemon must not call it for its own pidfile.
+/// Since 0.1.0.
 int rdaemon_control_restart(const struct rdaemon_config *config,
                             size_t config_size,
                             const struct rdaemon_worker *worker,
@@ -1483,12 +1498,14 @@ int rdaemon_control_restart(const struct rdaemon_config *config,
                             size_t ret_status_size);
 
 /// Blocks the signals in the calling thread, and opens an fd, for an event loop, that is readable when one of them has
-/// come; rdaemon_signals_next() takes it. An ignored signal comes too; for that an ignored SIGCHLD gets its default. As
-/// everywhere, one that comes again before it is taken is one signal, unless it is a real-time signal, and SIGCONT and
-/// the signals that stop a process take each other back; no other that came is lost.
+/// come; rdaemon_signals_next() takes it. The signal does nothing else: SIGTERM neither ends the process nor removes
+/// the pidfile, whatever the signal map says. An ignored signal comes too; for that an ignored SIGCHLD gets its
+/// default, and children have to be waited for. One that comes again before it is taken is one signal, unless it is a
+/// real-time signal, and SIGCONT and the signals that stop a process take each other back; no other that came is lost.
 ///
-/// Call it before there are threads, which inherit the mask: a thread that does not block a signal gets it. So do
-/// programs that are started, but for RDAEMON_SPAWN_RESET_SIGNALS and RDAEMON_SPAWN_SIGNAL_MASK.
+/// Call it after rdaemon_daemonize(), which closes the fd unless it is in files_preserve, and before there are other
+/// threads, which inherit the mask: a signal goes to a thread that does not block it. Programs that are started inherit
+/// the mask too, but for RDAEMON_SPAWN_RESET_SIGNALS and RDAEMON_SPAWN_SIGNAL_MASK.
 ///
 /// Returns the fd, non-blocking and yours to close, after which the signals are still blocked; -EINVAL for no signals,
 /// NULL, or a signal that does not exist, cannot be caught or belongs to libc; or any error of signalfd(2). After a
@@ -1502,8 +1519,8 @@ int rdaemon_signals_open(const int32_t *signals,
 /// fd is that of rdaemon_signals_open(). timeout_ms is a time limit (see the conventions); 0 does not wait. ret_signal
 /// may be NULL.
 ///
-/// Returns the signal's number (> 0); -ETIMEDOUT when none has come in time; -EBADF for an fd that is not open, -EINVAL
-/// for another kind of fd or a bad timeout_ms.
+/// Returns the signal's number (> 0); -ETIMEDOUT when none has come in time; -EBADF for an fd that is not open for
+/// reading, -EINVAL for a bad timeout_ms, or for a pipe, socket or file. No other kind of fd may be given.
 /// Async-signal-safe, thread-safe: each signal is taken once. Since 0.1.0.
 int rdaemon_signals_next(int fd,
                          int timeout_ms,
@@ -1512,29 +1529,31 @@ int rdaemon_signals_next(int fd,
 
 /// Connects to the system's log. Call it before chroot(2), after which the connection goes on; it can be made anew then
 /// only if the socket is in the new root directory. A later rdaemon_daemonize() closes the fd unless it is in
-/// files_preserve.
+/// files_preserve, where the -1 of RDAEMON_SYSLOG_LATER is refused (-EBADF): leave it out, and the next message
+/// connects.
 ///
-/// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has;
-/// or, without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
+/// Returns 0; -EINVAL for NULL, a short handle, unknown flags, a bad ident or facility; -ENOENT for an empty path;
+/// -ENAMETOOLONG for a path that no socket has; or, without RDAEMON_SYSLOG_LATER, any error of socket(2) and
+/// connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_syslog_open(const struct rdaemon_syslog_options *options,
                         size_t options_size,
                         struct rdaemon_syslog *ret_log,
                         size_t ret_log_size);
 
-/// Logs each line of the len bytes at text, which need no NUL, and no newline at their end; blank lines are none.
+/// Logs each line of the len bytes at text, which need no NUL, and no newline at their end; empty lines are left out.
 ///
 /// priority is a level, LOG_ERR and the like, which may be combined with a facility. A message is a datagram of at most
-/// 1024 bytes, "<priority>ident[pid]: text", as RFC 3164 has it, but without a timestamp, which the receiver knows. A
-/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become a backslash, x and
-/// two digits.
+/// 1024 bytes, "<priority>ident: text", or "<priority>ident[pid]: text" with RDAEMON_SYSLOG_PID, as RFC 3164 has it,
+/// but without a timestamp, which the receiver knows. A longer line becomes several, cut between UTF-8 characters.
+/// Control bytes but for tab become a backslash, x and two hexadecimal digits.
 ///
 /// When the server was restarted the connection is made anew. A server that does not read is waited for, a second long;
 /// after that no more, until it reads. Lines that are lost are counted in log->lost; as soon as one arrives again, the
 /// number is logged before it, with level LOG_WARNING.
 ///
 /// Returns 0; the error that lost the last line that was lost, as -EAGAIN for a server that does not read, -ENOENT or
-/// -ECONNREFUSED for none; -EINVAL for NULL, a handle that is none, or a priority that does not exist.
+/// -ECONNREFUSED for none; -EINVAL for NULL, a handle that was not opened, or a priority that does not exist.
 /// Async-signal-safe, but not with the handle that the interrupted code is using; thread-safe with other handles. Needs
 /// about 5 KiB of stack. Since 0.1.0.
 int rdaemon_syslog(struct rdaemon_syslog *log,
@@ -1559,8 +1578,8 @@ int rdaemon_syslog_close(struct rdaemon_syslog *log, size_t log_size);
 /// ends too. Writing to the fd when the process has gone raises SIGPIPE. The end of the process between raises a
 /// SIGCHLD in the caller.
 ///
-/// Returns the fd, yours to close; -EINVAL for NULL, a handle that is none, a priority that does not exist or a bad
-/// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
+/// Returns the fd, yours to close; -EINVAL for NULL, a handle that was not opened, a priority that does not exist or a
+/// bad identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
 /// killed.
 /// Not async-signal-safe; threads as with rdaemon_double_fork(). Since 0.1.0.
 int rdaemon_log_pump(const struct rdaemon_syslog *log,
@@ -1587,10 +1606,10 @@ int rdaemon_real_users(int (*visitor)(void *context, const struct rdaemon_user *
 /// it points there. Call it before chroot(2).
 ///
 /// Returns the number of groups (> 0), the primary one among them; -ENOENT for no such user; -E2BIG when they are more
-/// than groups_len; -EINVAL for NULL or an empty name; -ENAMETOOLONG for one of 4096 bytes; or any error of
-/// getpwnam_r(3). After a failure groups may hold some.
-/// Not async-signal-safe; thread-safe as long as no account has 8 KiB of text, when getpwnam(3) must do; libc may
-/// allocate. Needs about 9 KiB of stack. Since 0.1.0.
+/// than groups_len; -EINVAL for an empty name, or NULL for name, or for groups with a groups_len; -ENAMETOOLONG for a
+/// name of 4096 bytes; or any error of getpwnam_r(3). ret_identity may be NULL. After a failure groups may hold some.
+/// Not async-signal-safe. Thread-safe, but for an account of 8 KiB of text or more, which getpwnam(3) has to read. libc
+/// may allocate. Needs about 9 KiB of stack. Since 0.1.0.
 int rdaemon_find_user(const char *name,
                       uint32_t *groups,
                       size_t groups_len,

@@ -8,7 +8,7 @@ use core::ffi::{c_char, c_int, c_void};
 use rustix::fd::IntoRawFd;
 use rustix::io::Errno;
 
-/// What the functions of a controller return on success.
+/// What rdaemon_control_query(), _signal() and _stop() return on success.
 #[repr(C)]
 pub enum rdaemon_control_result {
     /// No daemon runs.
@@ -29,23 +29,24 @@ use rdaemon_control_result::{
     RDAEMON_CONTROL_STOPPED,
 };
 
-/// What a daemon does that a controller starts. The hooks are called by signal handlers, and must be async-signal-safe;
-/// all signals are blocked in their thread meanwhile. In a process that the daemon forks none is called: a signal that
-/// terminates the daemon ends that process, and those with a hook do nothing.
+/// What a daemon does that rdaemon_control_start() makes. The hooks must be async-signal-safe, as signal handlers call
+/// them (at_exit also the end of run); all signals are blocked in their thread meanwhile. A process that the daemon
+/// forks calls none: a signal that terminates the daemon ends it, and those with a hook do nothing.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_worker {
     /// What the daemon is there for. Its result is the exit status, for exit(3). daemon has its pid, its ready_fd with
-    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned; so it should not call exit(3)
-    /// itself. Not NULL.
+    /// RDAEMON_NOTIFY_READY, and its pidfile, which is removed when this has returned. If it calls exit(3) itself, the
+    /// pidfile stays, and at_exit is not called. Not NULL.
     pub run: Option<extern "C" fn(context: *mut c_void, daemon: *const rdaemon_daemon) -> c_int>,
     /// For SIGUSR1. NULL: its disposition stays.
     pub on_user1: Option<extern "C" fn(context: *mut c_void)>,
     /// For SIGUSR2. NULL: its disposition stays.
     pub on_user2: Option<extern "C" fn(context: *mut c_void)>,
-    /// For SIGTERM, and for each signal that the signal map makes RDAEMON_SIGNAL_TERMINATE, whenever one comes. 0, or
-    /// NULL here: the daemon ends now; else it goes on, and run is to return soon. What run waits in is not
-    /// interrupted, as handlers have SA_RESTART: let the hook write to a pipe that run polls.
+    /// For SIGTERM, unless the signal map gives it another action, and for each signal that the map makes
+    /// RDAEMON_SIGNAL_TERMINATE, whenever one comes. 0, or NULL here: the daemon ends now, by that signal; else it goes
+    /// on, and run is to return soon. Do not rely on EINTR in run: read(2) goes on, as handlers have SA_RESTART, and
+    /// poll(2) may begin only after the signal. Let the hook write to a pipe that run polls.
     pub on_terminate: Option<extern "C" fn(context: *mut c_void) -> c_int>,
     /// Called once, when run has returned or a signal terminates the daemon; then the pidfile is removed. NULL:
     /// nothing.
@@ -99,18 +100,19 @@ fn report(
     rdaemon_status::report(pid, ret_status, size).map(|_| result)
 }
 
-/// Asks who runs, and changes nothing. Whom to signal the kernel says, who names the holder of the pidfile's process
-/// lock; what is written in the file counts for nothing.
+/// Asks who runs, and changes nothing. The kernel names the daemon, as the holder of the pidfile's process lock; what
+/// is written in the file counts for nothing.
 ///
 /// ret_pidfd, unless NULL, gets a pidfd of the daemon, which poll(2) says to be readable when it has ended (yours to
 /// close; elsewhere than on Linux a kqueue), or -1 when none runs. ret_status, which may be NULL, tells the daemon's
 /// pid.
 ///
 /// Returns RDAEMON_CONTROL_NOT_RUNNING, also when there is no such file, RDAEMON_CONTROL_RUNNING or
-/// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: anybody may write the file, or it belongs to neither root
-/// nor the caller, and the daemon does not run as its owner; it might name anybody. -EINVAL, -EISDIR, -ELOOP, -EMLINK
-/// and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOENT for an empty path; -EAGAIN when daemons come and
-/// go all the time; -ENOSYS on a Linux without pidfds; or any error of open(2).
+/// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: the file might name anybody, as anybody may write it, or
+/// as a daemon runs, and the file's owner is neither root, nor the caller, nor the user as whom the daemon runs.
+/// -EINVAL, -EISDIR, -ELOOP, -EMLINK and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOENT for an empty path;
+/// -EAGAIN when daemons come and go all the time; -ENOSYS on a Linux without pidfds, when a daemon runs; or any error
+/// of open(2).
 /// Async-signal-safe, thread-safe. The daemon must not call it for its own pidfile: see rdaemon_pidfile_write().
 /// Since 0.1.0.
 #[unsafe(no_mangle)]
@@ -172,9 +174,10 @@ pub unsafe extern "C" fn rdaemon_control_signal(
 ///
 /// Returns RDAEMON_CONTROL_STOPPED or RDAEMON_CONTROL_KILLED; RDAEMON_CONTROL_NOT_RUNNING when there was nobody to
 /// stop; RDAEMON_CONTROL_HELD when after term_timeout_ms the file is still held by nobody who could be stopped: workers
-/// of a dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended, SIGKILL or not; -EBADMSG: no daemon
-/// runs, and the file, which is left, is no pidfile, for there is no number in it; -EPERM at RDAEMON_STEP_SIGNAL;
-/// -EINVAL for a bad time limit; or what rdaemon_control_query() returns.
+/// of a dead daemon. -ETIMEDOUT at RDAEMON_STEP_STOP: the daemon has not ended within kill_timeout_ms of SIGKILL;
+/// -EBADMSG: no daemon runs, and the file, which is left, is no pidfile: it is not empty, and its first line is not a
+/// positive number; -EPERM at RDAEMON_STEP_SIGNAL; -EINVAL for a bad time limit; or what rdaemon_control_query()
+/// returns.
 /// Async-signal-safe, thread-safe; needs about 5 KiB of stack. The daemon must not call it for its own pidfile.
 /// Since 0.1.0.
 #[unsafe(no_mangle)]
@@ -213,15 +216,14 @@ pub unsafe extern "C" fn rdaemon_control_stop(
 /// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or
 /// by the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
 /// rdaemon_detach), which then is the daemon itself. -EINVAL without a run or a pidfile, or when the signal map has a
-/// line for a signal with a hook; -EEXIST when a daemon runs already: ret_status tells its pid; what
-/// rdaemon_daemonize() returns else; and with RDAEMON_NOTIFY_READY what rdaemon_wait_ready() does. After a failure no
-/// daemon and no pidfile of it is left.
+/// line for SIGUSR1 or SIGUSR2 and there is a hook for it; -EEXIST when a daemon runs already: ret_status tells its
+/// pid, or 0 (see struct rdaemon_status); what rdaemon_daemonize() returns else; and with RDAEMON_NOTIFY_READY what
+/// rdaemon_wait_ready() does. After a failure no daemon and no pidfile of it is left. ret_status may be NULL.
 ///
-/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions that the calling
-/// process has given to atexit(3) run in the daemon, too, when run has returned and the pidfile is gone: they should
-/// take less than the second for which a next start waits.
-/// Not async-signal-safe; threads as with rdaemon_daemonize(): a process that another one forks during the call, and
-/// that executes no program, inherits the pidfile's lock. Since 0.1.0.
+/// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions of atexit(3) run in the
+/// daemon too, after the pidfile is gone; they should take less than a second, for which a next start waits.
+/// Not async-signal-safe; threads as with rdaemon_daemonize(). A process that another thread forks during the call, and
+/// that executes no program, inherits the pidfile's lock, and holds it as a worker does. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_control_start(
     config: *const rdaemon_config,
@@ -245,12 +247,15 @@ pub unsafe extern "C" fn rdaemon_control_start(
 }
 
 /// Stops the daemon, as rdaemon_control_stop() does, waits term_timeout_ms for workers of it that hold the pidfile, and
-/// starts one, as rdaemon_control_start() does: the configuration is that of the last start. One that is refused stops
-/// nothing.
+/// starts one, as rdaemon_control_start() does. The configuration is the new daemon's alone; nothing is stopped when it
+/// is refused. A file without a number, for which rdaemon_control_stop() returns -EBADMSG, is emptied by the start.
+/// term_timeout_ms may pass three times: for a start in progress, after SIGTERM, and for workers. ret_daemon and
+/// ret_status may be NULL.
 ///
-/// Returns the new daemon's pid (> 0), or what those two return on failure. -EEXIST when another start was quicker, or,
-/// with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.
-/// Not async-signal-safe; threads as with rdaemon_daemonize(). Since 0.1.0.
+/// Returns the new daemon's pid (> 0), or what those two return on failure, but for -EBADMSG. -EEXIST when another
+/// start was quicker, or, with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.
+/// Not async-signal-safe; threads as with rdaemon_control_start(). The daemon must not call it for its own pidfile.
+/// Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_control_restart(
     config: *const rdaemon_config,

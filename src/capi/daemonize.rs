@@ -30,7 +30,8 @@ pub enum rdaemon_detach {
 #[repr(C)]
 pub enum rdaemon_config_flags {
     /// The channel between the original process and the daemon stays open, until the daemon says rdaemon_ready() or
-    /// rdaemon_fail(); the original process waits for that with rdaemon_wait_ready(). Needs ret_daemon.
+    /// rdaemon_fail(); the original process waits for that with rdaemon_wait_ready(), so rdaemon_daemonize() needs
+    /// ret_daemon. rdaemon_control_start() waits itself.
     RDAEMON_NOTIFY_READY = 1,
     /// Every signal gets its default disposition, before the signal map; and no signal is blocked.
     RDAEMON_RESET_SIGNALS = 2,
@@ -103,8 +104,8 @@ pub struct rdaemon_config {
     /// What fds 0, 1 and 2 become, in this order.
     pub streams: [rdaemon_stream; 3],
     /// What signals do. NULL: SIGTTIN, SIGTTOU and SIGTSTP are ignored; with a pidfile SIGTERM is
-    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that. All other signals, and the signal mask,
-    /// stay the caller's.
+    /// RDAEMON_SIGNAL_TERMINATE. Another map, also an empty one, replaces that; but rdaemon_control_start() terminates
+    /// on SIGTERM with any map that has no line for it. All other signals, and the signal mask, stay the caller's.
     pub signal_map: *const rdaemon_signal_action,
     /// Number of entries, at most 128.
     pub signal_map_len: usize,
@@ -129,7 +130,8 @@ pub struct rdaemon_daemon {
     /// for it. Daemon: -1.
     pub pidfd: i32,
     /// With RDAEMON_NOTIFY_READY the channel's end: for rdaemon_wait_ready() in the original process, yours to close;
-    /// for rdaemon_ready() and rdaemon_fail() in the daemon. Else, and in a process that did not detach, -1.
+    /// for rdaemon_ready() and rdaemon_fail() in the daemon. Else, in a process that did not detach, and after
+    /// rdaemon_control_start(), -1.
     pub ready_fd: i32,
     /// 1 when a new process was made, 0 when this one became the daemon.
     pub detached: i32,
@@ -208,7 +210,8 @@ fn detach(detach: u32) -> Result<Detach, Errno> {
 ///
 /// config: NULL, 0 for the defaults. ret_status may be NULL.
 ///
-/// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG.
+/// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG. rdaemon_control_start() refuses
+/// more.
 /// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_check(

@@ -119,8 +119,8 @@ impl From<Pidfile> for rdaemon_pidfile {
 /// are >= 3 and, but for RDAEMON_PIDFILE_INHERIT, CLOEXEC. ret_status may be NULL. A process that holds the pidfile
 /// must not open it again: see rdaemon_pidfile_write().
 ///
-/// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid: 0 means that it is
-/// starting, or that only workers of a dead daemon remain, after a wait for that to end: 100 ms, or up to a second
+/// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid, 0 for
+/// RDAEMON_PIDFILE_HELD, after a wait for that to end: 100 ms, or up to a second
 /// while processes read it; -EISDIR for a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL
 /// for another file that is not regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others
 /// create and remove it all the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or
@@ -185,7 +185,8 @@ pub enum rdaemon_pidfile_state_kind {
     RDAEMON_PIDFILE_FREE = 0,
     /// A daemon runs.
     RDAEMON_PIDFILE_RUNNING = 1,
-    /// A daemon is starting, or only workers of a dead one remain. There is nobody to signal.
+    /// A daemon is starting, or only workers of a dead one (processes that it has forked) remain, or the daemon is
+    /// outside of this pid namespace. There is nobody to signal.
     RDAEMON_PIDFILE_HELD = 2,
 }
 
@@ -205,7 +206,8 @@ pub struct rdaemon_pidfile_state {
     pub reserved: u32,
 }
 
-/// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL.
+/// Tells who holds the pidfile at path. It disturbs no daemon, and makes no start fail. ret_state may be NULL. Do not
+/// signal the pid that it tells, which may be another process's by then: rdaemon_control_signal() is for that.
 ///
 /// Returns enum rdaemon_pidfile_state_kind (>= 0); -EBADMSG when no daemon runs and the file's first line is not a
 /// positive number; -EINVAL, -EISDIR, -ELOOP and -ENAMETOOLONG as rdaemon_pidfile_open() does; or any other error of

@@ -26,12 +26,14 @@ pub struct rdaemon_signal {
 sized! { rdaemon_signal = 32, }
 
 /// Blocks the signals in the calling thread, and opens an fd, for an event loop, that is readable when one of them has
-/// come; rdaemon_signals_next() takes it. An ignored signal comes too; for that an ignored SIGCHLD gets its default. As
-/// everywhere, one that comes again before it is taken is one signal, unless it is a real-time signal, and SIGCONT and
-/// the signals that stop a process take each other back; no other that came is lost.
+/// come; rdaemon_signals_next() takes it. The signal does nothing else: SIGTERM neither ends the process nor removes
+/// the pidfile, whatever the signal map says. An ignored signal comes too; for that an ignored SIGCHLD gets its
+/// default, and children have to be waited for. One that comes again before it is taken is one signal, unless it is a
+/// real-time signal, and SIGCONT and the signals that stop a process take each other back; no other that came is lost.
 ///
-/// Call it before there are threads, which inherit the mask: a thread that does not block a signal gets it. So do
-/// programs that are started, but for RDAEMON_SPAWN_RESET_SIGNALS and RDAEMON_SPAWN_SIGNAL_MASK.
+/// Call it after rdaemon_daemonize(), which closes the fd unless it is in files_preserve, and before there are other
+/// threads, which inherit the mask: a signal goes to a thread that does not block it. Programs that are started inherit
+/// the mask too, but for RDAEMON_SPAWN_RESET_SIGNALS and RDAEMON_SPAWN_SIGNAL_MASK.
 ///
 /// Returns the fd, non-blocking and yours to close, after which the signals are still blocked; -EINVAL for no signals,
 /// NULL, or a signal that does not exist, cannot be caught or belongs to libc; or any error of signalfd(2). After a
@@ -47,8 +49,8 @@ pub unsafe extern "C" fn rdaemon_signals_open(signals: *const i32, signals_len: 
 /// fd is that of rdaemon_signals_open(). timeout_ms is a time limit (see the conventions); 0 does not wait. ret_signal
 /// may be NULL.
 ///
-/// Returns the signal's number (> 0); -ETIMEDOUT when none has come in time; -EBADF for an fd that is not open, -EINVAL
-/// for another kind of fd or a bad timeout_ms.
+/// Returns the signal's number (> 0); -ETIMEDOUT when none has come in time; -EBADF for an fd that is not open for
+/// reading, -EINVAL for a bad timeout_ms, or for a pipe, socket or file. No other kind of fd may be given.
 /// Async-signal-safe, thread-safe: each signal is taken once. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_signals_next(

@@ -4,10 +4,11 @@ use crate::error::{Detail, Error, Step};
 use core::ffi::{c_char, c_int};
 use rustix::io::Errno;
 
-/// The steps of the operations, in the order in which daemonize takes them; a spawn takes some of them too, in the
-/// caller or in the child, and then those from RDAEMON_STEP_FORK on. A killed daemon's status tells the step that it
-/// had reached, also one that cannot fail. From 1.0 on the numbers do not change; later versions add numbers.
-/// rdaemon_step_name() gives the names, which are the tails of these in lower case.
+/// The steps of the operations. Up to RDAEMON_STEP_READY they are in the order in which daemonize takes them, but for
+/// RDAEMON_STEP_LOG_PUMP; a spawn takes some of them too, in the caller or in the child, and then those from
+/// RDAEMON_STEP_FORK to RDAEMON_STEP_WAIT. A killed daemon's status tells the step that it had reached, also one that
+/// cannot fail. From 1.0 on the numbers do not change; later versions add numbers. rdaemon_step_name() gives the
+/// names, which are the tails of these in lower case.
 #[repr(C)]
 pub enum rdaemon_step {
     /// Nothing failed.
@@ -18,7 +19,7 @@ pub enum rdaemon_step {
     RDAEMON_STEP_OPEN_STDIO = 2,
     /// Original process: pidfile opened, locked and emptied.
     RDAEMON_STEP_PIDFILE_OPEN = 3,
-    /// Original process: /dev/null and the files of the streams opened.
+    /// Original process: /dev/null, the files of the streams and the log opened.
     RDAEMON_STEP_OPEN_STREAMS = 4,
     /// Original process: the channel made on which the daemon reports.
     RDAEMON_STEP_CHANNEL = 5,
@@ -74,11 +75,11 @@ pub enum rdaemon_step {
     RDAEMON_STEP_WAIT = 30,
     /// Daemon, between umask and chroot: the process started that logs syslog streams.
     RDAEMON_STEP_LOG_PUMP = 31,
-    /// Of a controller: pidfile opened, and judged.
+    /// Of rdaemon_control_query() and the like: pidfile opened, and judged.
     RDAEMON_STEP_PIDFILE_READ = 32,
-    /// Of a controller: signal sent.
+    /// Of rdaemon_control_query() and the like: signal sent.
     RDAEMON_STEP_SIGNAL = 33,
-    /// Of a controller: the daemon's end awaited.
+    /// Of rdaemon_control_query() and the like: the daemon's end awaited.
     RDAEMON_STEP_STOP = 34,
 }
 
@@ -129,10 +130,11 @@ pub struct rdaemon_status {
     pub step: i32,
     /// The negative errno that the call returned; 0 on success.
     pub error: i32,
-    /// On success of rdaemon_daemonize() and rdaemon_control_start() the daemon's pid, of rdaemon_spawn() the child's,
-    /// of the other rdaemon_control_ functions that of the daemon that runs, has got the signal, or was stopped; that
-    /// of a failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile step the pid of the process that
-    /// holds the pidfile, or 0 while that is starting, or when only workers of a dead daemon remain. Else 0.
+    /// On success of rdaemon_daemonize(), rdaemon_control_start() and _restart() the new daemon's pid, of
+    /// rdaemon_spawn() the child's, of the other rdaemon_control_ functions that of the daemon that runs, has got the
+    /// signal, or was stopped; that of a failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile
+    /// step the pid of the process that holds the pidfile, or 0 when there is nobody to signal: see
+    /// RDAEMON_PIDFILE_HELD. Else 0.
     pub pid: i32,
     /// The signal that killed a process before it could report, where known; else 0.
     pub signal: i32,
@@ -227,6 +229,10 @@ impl Line {
             Errno::PERM if status.step == Step::PidfileRead as i32 => {
                 self.text("not to be believed: anybody may write it, or it is a stranger's")
             }
+            Errno::BADMSG if status.step == Step::PidfileRead as i32 => {
+                self.text("not a pidfile: there is no number in its first line");
+            }
+            Errno::TIMEDOUT if status.step == Step::Stop as i32 => self.text("the daemon has not ended in time"),
             _ if status.signal != 0 => self.text_and_number("killed before it reported, by signal ", status.signal),
             // From there on it is what a system call of the child said.
             Errno::SRCH if status.step <= Step::Fork as i32 => self.text("the process ended before it reported"),

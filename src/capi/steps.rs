@@ -243,8 +243,9 @@ pub enum rdaemon_signal_action_kind {
     /// The handler runs, with SA_RESTART.
     RDAEMON_SIGNAL_HANDLER = 2,
     /// The pidfile is removed; then the process dies as by the signal's default, so that whoever waits for it sees
-    /// which signal it was. In a process forked from the daemon the pidfile is left alone. Refused for a signal whose
-    /// default is not to end the process.
+    /// which signal it was. In a daemon of rdaemon_control_start() the hooks on_terminate and at_exit come first. In a
+    /// process forked from the daemon the pidfile is left alone. Refused for a signal whose default is not to end the
+    /// process.
     RDAEMON_SIGNAL_TERMINATE = 3,
 }
 
@@ -289,8 +290,9 @@ impl SignalMap {
 
 /// Sets the dispositions of the map_len signals in map; the others stay as they are. map may be NULL when map_len is 0.
 ///
-/// pidfile is what RDAEMON_SIGNAL_TERMINATE removes; NULL, 0 for none. It is copied into a static slot that the handler
-/// reads, the process's one; each call whose map has such a line sets it.
+/// pidfile is what RDAEMON_SIGNAL_TERMINATE removes; NULL, 0 for none, or, in a daemon of rdaemon_control_start(), for
+/// its own. It is copied into a static slot that the handler reads, the process's one; each call whose map has such a
+/// line sets it.
 ///
 /// Returns 0; -EINVAL for a signal that does not exist, cannot be caught or belongs to libc, an unknown action, a
 /// missing or superfluous handler, more than 128 lines, or a short pidfile; -E2BIG for a pidfile with unknown fields.

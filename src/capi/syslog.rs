@@ -11,7 +11,7 @@ pub enum rdaemon_syslog_flags {
     /// The process's pid is in the tag: ident[pid]. With RDAEMON_STREAM_SYSLOG it is the daemon's, with
     /// rdaemon_log_pump() that of the caller.
     RDAEMON_SYSLOG_PID = 1,
-    /// Opening succeeds although nobody listens yet.
+    /// Opening succeeds although nobody listens yet. fd is -1 then, until there is a connection.
     RDAEMON_SYSLOG_LATER = 2,
 }
 
@@ -38,7 +38,7 @@ pub struct rdaemon_syslog_options {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_syslog {
-    /// The socket, whose number stays the same; -1 or 0: none.
+    /// The socket; -1 or 0: none. A new connection keeps the number, unless it was closed elsewhere.
     pub fd: i32,
     /// enum rdaemon_syslog_flags.
     pub flags: u32,
@@ -115,10 +115,12 @@ impl rdaemon_syslog {
 
 /// Connects to the system's log. Call it before chroot(2), after which the connection goes on; it can be made anew then
 /// only if the socket is in the new root directory. A later rdaemon_daemonize() closes the fd unless it is in
-/// files_preserve.
+/// files_preserve, where the -1 of RDAEMON_SYSLOG_LATER is refused (-EBADF): leave it out, and the next message
+/// connects.
 ///
-/// Returns 0; -EINVAL for NULL, unknown flags, a bad ident or facility; -ENAMETOOLONG for a path that no socket has;
-/// or, without RDAEMON_SYSLOG_LATER, any error of socket(2) and connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
+/// Returns 0; -EINVAL for NULL, a short handle, unknown flags, a bad ident or facility; -ENOENT for an empty path;
+/// -ENAMETOOLONG for a path that no socket has; or, without RDAEMON_SYSLOG_LATER, any error of socket(2) and
+/// connect(2): -ENOENT, -ECONNREFUSED when nobody listens.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_syslog_open(
@@ -137,19 +139,19 @@ pub unsafe extern "C" fn rdaemon_syslog_open(
     })
 }
 
-/// Logs each line of the len bytes at text, which need no NUL, and no newline at their end; blank lines are none.
+/// Logs each line of the len bytes at text, which need no NUL, and no newline at their end; empty lines are left out.
 ///
 /// priority is a level, LOG_ERR and the like, which may be combined with a facility. A message is a datagram of at most
-/// 1024 bytes, "<priority>ident[pid]: text", as RFC 3164 has it, but without a timestamp, which the receiver knows. A
-/// longer line becomes several, cut between UTF-8 characters. Control bytes but for tab become a backslash, x and
-/// two digits.
+/// 1024 bytes, "<priority>ident: text", or "<priority>ident[pid]: text" with RDAEMON_SYSLOG_PID, as RFC 3164 has it,
+/// but without a timestamp, which the receiver knows. A longer line becomes several, cut between UTF-8 characters.
+/// Control bytes but for tab become a backslash, x and two hexadecimal digits.
 ///
 /// When the server was restarted the connection is made anew. A server that does not read is waited for, a second long;
 /// after that no more, until it reads. Lines that are lost are counted in log->lost; as soon as one arrives again, the
 /// number is logged before it, with level LOG_WARNING.
 ///
 /// Returns 0; the error that lost the last line that was lost, as -EAGAIN for a server that does not read, -ENOENT or
-/// -ECONNREFUSED for none; -EINVAL for NULL, a handle that is none, or a priority that does not exist.
+/// -ECONNREFUSED for none; -EINVAL for NULL, a handle that was not opened, or a priority that does not exist.
 /// Async-signal-safe, but not with the handle that the interrupted code is using; thread-safe with other handles. Needs
 /// about 5 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
@@ -194,8 +196,8 @@ pub unsafe extern "C" fn rdaemon_syslog_close(log: *mut rdaemon_syslog, log_size
 /// ends too. Writing to the fd when the process has gone raises SIGPIPE. The end of the process between raises a
 /// SIGCHLD in the caller.
 ///
-/// Returns the fd, yours to close; -EINVAL for NULL, a handle that is none, a priority that does not exist or a bad
-/// identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
+/// Returns the fd, yours to close; -EINVAL for NULL, a handle that was not opened, a priority that does not exist or a
+/// bad identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
 /// killed.
 /// Not async-signal-safe; threads as with rdaemon_double_fork(). Since 0.1.0.
 #[unsafe(no_mangle)]

@@ -69,10 +69,10 @@ pub unsafe extern "C" fn rdaemon_real_users(
 /// it points there. Call it before chroot(2).
 ///
 /// Returns the number of groups (> 0), the primary one among them; -ENOENT for no such user; -E2BIG when they are more
-/// than groups_len; -EINVAL for NULL or an empty name; -ENAMETOOLONG for one of 4096 bytes; or any error of
-/// getpwnam_r(3). After a failure groups may hold some.
-/// Not async-signal-safe; thread-safe as long as no account has 8 KiB of text, when getpwnam(3) must do; libc may
-/// allocate. Needs about 9 KiB of stack. Since 0.1.0.
+/// than groups_len; -EINVAL for an empty name, or NULL for name, or for groups with a groups_len; -ENAMETOOLONG for a
+/// name of 4096 bytes; or any error of getpwnam_r(3). ret_identity may be NULL. After a failure groups may hold some.
+/// Not async-signal-safe. Thread-safe, but for an account of 8 KiB of text or more, which getpwnam(3) has to read. libc
+/// may allocate. Needs about 9 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_find_user(
     name: *const c_char,

@@ -3,9 +3,10 @@
 //! The order of the steps, which `run` writes once:
 //!
 //! 1. In the original process, where an error still reaches the terminal: refuse what can be refused; make fds 0 to 2
-//!    open; open and lock the pidfile; open `/dev/null` and the files of the streams; make the report channel; fork.
+//!    open; open and lock the pidfile; open `/dev/null`, the files of the streams and the log; make the report channel;
+//!    fork.
 //! 2. In the intermediate process: block all signals; new session; fork; end.
-//! 3. In the daemon, all signals still blocked: close the fds; umask; chroot; working directory; process lock and pid
+//! 3. In the daemon, all signals still blocked: close the fds; umask; start what logs the streams; chroot; working directory; process lock and pid
 //!    into the pidfile; limits; groups, gid, uid; core prevention; no_new_privs; streams; signal dispositions; report;
 //!    and the signal mask, last.
 
