@@ -628,44 +628,41 @@ static void kill_daemon(const struct options *options) {
 }
 
 /* When the report ends without a word the program was executed; or somebody has killed the daemon
-   in the instant before. After a failure the end of the report is the end of the daemon, which has
-   removed its pidfile by then. */
-static int await_program(const struct options *options, int report, int pid) {
+   in the instant before. After a failure the daemon is awaited, so that nothing of it is left. */
+static int await_program(const struct options *options, int report,
+                         const struct rdaemon_daemon *daemon) {
     struct rdaemon_status status = {.step = RDAEMON_STEP_EXEC, .error = -ETIMEDOUT};
-    char end;
     if (!is_readable_within(report, options->timeout_ms)) {
         kill_daemon(options);
     } else if (read(report, &status, sizeof status) == 0) {
-        say(options, "started as process %d", pid);
+        say(options, "started as process %d", daemon->pid);
         return DONE;
-    } else {
-        while (read(report, &end, sizeof end) > 0)
-            ;
     }
+    is_readable_within(daemon->pidfd, options->timeout_ms);
     complain_of(*options->program, &status);
     return exit_status_of(&status);
 }
 
 static int start_once(const struct options *options, struct launch *launch, bool restart,
-                      struct rdaemon_status *status) {
+                      struct rdaemon_daemon *daemon, struct rdaemon_status *status) {
     struct rdaemon_config config = describe_daemon(options, &launch->report);
     struct rdaemon_worker worker = {.run = options->supervise ? supervise : become_program,
                                     .context = launch};
     if (!restart)
-        return rdaemon_control_start(RDAEMON_SIZED(&config), RDAEMON_SIZED(&worker), NULL, 0,
-                                     RDAEMON_SIZED(status));
+        return rdaemon_control_start(RDAEMON_SIZED(&config), RDAEMON_SIZED(&worker),
+                                     RDAEMON_SIZED(daemon), RDAEMON_SIZED(status));
     return rdaemon_control_restart(RDAEMON_SIZED(&config), RDAEMON_SIZED(&worker),
-                                   options->timeout_ms, options->timeout_ms, NULL, 0,
+                                   options->timeout_ms, options->timeout_ms, RDAEMON_SIZED(daemon),
                                    RDAEMON_SIZED(status));
 }
 
 /* A start in progress elsewhere is awaited: it decides whether this one is needed. */
 static int start_daemon(const struct options *options, struct launch *launch, bool restart,
-                        struct rdaemon_status *status) {
+                        struct rdaemon_daemon *daemon, struct rdaemon_status *status) {
     long long until = now_ms() + options->timeout_ms;
     int pid;
     do
-        pid = start_once(options, launch, restart, status);
+        pid = start_once(options, launch, restart, daemon, status);
     while (pid == -EEXIST && status->pid == 0 && now_ms() < until);
     return pid;
 }
@@ -687,11 +684,12 @@ static int launch_daemon(struct options *options, bool restart) {
     fcntl(report[1], F_SETFD, FD_CLOEXEC);
 
     struct launch launch = {.options = options, .report = report[1]};
+    struct rdaemon_daemon daemon;
     struct rdaemon_status status;
-    int pid = start_daemon(options, &launch, restart, &status);
+    int pid = start_daemon(options, &launch, restart, &daemon, &status);
     close(report[1]);
     if (pid > 0)
-        return await_program(options, report[0], pid);
+        return await_program(options, report[0], &daemon);
     complain_of(options->pidfile, &status);
     return pid == -EEXIST && status.pid > 0 && !restart ? DONE : exit_status_of(&status);
 }
