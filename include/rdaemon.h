@@ -308,6 +308,10 @@ enum rdaemon_config_flags {
     RDAEMON_INETD = 1024,
     /// With RDAEMON_DETACH_YES: detach although this process was given sockets to serve, as for a unit of Type=forking.
     RDAEMON_DETACH_ACTIVATED = 2048,
+    /// The fds that LISTEN_FDS counts for this process stay open, if rdaemon_listen() has not collected them yet; but a
+    /// daemon that detaches cannot collect them, as LISTEN_PID is another process's. Those that were collected belong
+    /// into files_preserve.
+    RDAEMON_KEEP_LISTEN_FDS = 4096,
 };
 
 /// What rdaemon_started_by() returns.
@@ -430,6 +434,48 @@ enum rdaemon_syslog_flags {
     RDAEMON_SYSLOG_PID = 1,
     /// Opening succeeds although nobody listens yet. fd is -1 then, until there is a connection.
     RDAEMON_SYSLOG_LATER = 2,
+};
+
+/// Flags of rdaemon_listen() and rdaemon_listen_fd().
+enum rdaemon_listen_flags {
+    /// inetd started this process, with "wait" or with "nowait": standard input is the socket. Nothing else could tell.
+    RDAEMON_LISTEN_INETD = 1,
+};
+
+/// Who has handed over a socket: struct rdaemon_socket.
+enum rdaemon_socket_source {
+    /// launchd.
+    RDAEMON_SOURCE_LAUNCHD = 1,
+    /// systemd, or what speaks as it does.
+    RDAEMON_SOURCE_SYSTEMD = 2,
+    /// inetd.
+    RDAEMON_SOURCE_INETD = 3,
+};
+
+/// What a socket is for: struct rdaemon_socket.
+enum rdaemon_socket_kind {
+    /// accept(2).
+    RDAEMON_SOCKET_LISTENER = 1,
+    /// It is a connection already.
+    RDAEMON_SOCKET_CONNECTION = 2,
+    /// recv(2).
+    RDAEMON_SOCKET_DATAGRAM = 3,
+    /// It is no socket: a FIFO, a file, a device.
+    RDAEMON_SOCKET_OTHER = 4,
+};
+
+/// Flags of struct rdaemon_notification.
+enum rdaemon_state_flags {
+    /// The daemon serves, for the first time, or after a reload.
+    RDAEMON_STATE_READY = 1,
+    /// It reads its configuration anew. MONOTONIC_USEC, which goes with it, is the moment of the call.
+    RDAEMON_STATE_RELOADING = 2,
+    /// It is about to end.
+    RDAEMON_STATE_STOPPING = 4,
+    /// It is alive: see rdaemon_watchdog().
+    RDAEMON_STATE_WATCHDOG = 8,
+    /// It is not well: as if the watchdog's time were over.
+    RDAEMON_STATE_WATCHDOG_TRIGGER = 16,
 };
 
 /// How an operation ended. Functions with a ret_status fill it on success and on failure alike.
@@ -817,6 +863,41 @@ struct rdaemon_signal {
     int32_t value;
     /// Zero.
     uint32_t reserved[2];
+};
+
+/// What a service manager has handed over.
+struct rdaemon_socket {
+    /// Yours. Closing it, or unlinking its path, is not needed: the manager has it too.
+    int32_t fd;
+    /// enum rdaemon_socket_source.
+    uint32_t source;
+    /// enum rdaemon_socket_kind.
+    uint32_t kind;
+    /// AF_UNIX and the like; 0 of what is no socket.
+    int32_t family;
+    /// SOCK_STREAM and the like; 0 of what is no socket.
+    int32_t type;
+    /// Zero.
+    uint32_t reserved;
+    /// Its name in the manager's configuration; "unknown" where that gives none; of inetd, which has no names, the one
+    /// that was asked for. It lives until the visitor returns.
+    const char *name;
+};
+
+/// What a service manager is told. Every field is left out if it is zero.
+struct rdaemon_notification {
+    /// enum rdaemon_state_flags.
+    uint32_t flags;
+    /// The process to watch from now on, after a fork.
+    int32_t main_pid;
+    /// Why the daemon fails, a negative errno.
+    int32_t error;
+    /// Zero.
+    uint32_t reserved;
+    /// So many microseconds longer the start, the reload or the stop takes, from now on.
+    uint64_t extend_timeout_usec;
+    /// A line for a person, without control characters.
+    const char *status;
 };
 
 /// A connection to the log: plain data, for one thread at a time. Of zeros it is a closed one.
@@ -1526,6 +1607,89 @@ int rdaemon_signals_next(int fd,
                          int timeout_ms,
                          struct rdaemon_signal *ret_signal,
                          size_t ret_signal_size);
+
+/// Visits the sockets that a service manager has handed over: launchd (launch_activate_socket(3)), systemd (LISTEN_FDS
+/// and what belongs to it, see sd_listen_fds(3)), or inetd, with the flag.
+///
+/// name: those of this name; NULL: all, but none of launchd's, which is asked for each name by a call of its own.
+/// flags: 0 or enum rdaemon_listen_flags. All are collected at once, before the first visit, those of other names too:
+/// they become CLOEXEC, and LISTEN_FDS and the like are taken out of the environment, so that no child takes them for
+/// its own. The socket of inetd gets a number above the standard streams, which become /dev/null. Call it before
+/// rdaemon_daemonize(), which does not detach by itself then, and closes fds that are not in files_preserve.
+///
+/// A result of the visitor other than 0 ends the visits and is returned: best a negative errno. The fds that were not
+/// visited stay open.
+///
+/// Returns how many it has visited (> 0), or the visitor's result. -ESRCH when no manager has handed over anything;
+/// -EALREADY when they were collected already; -ENOENT when none has that name: they are collected all the same, but
+/// for launchd's. After these nothing has changed: -EINVAL for a LISTEN_PID, LISTEN_PIDFDID or LISTEN_FDS that is no
+/// number, for a LISTEN_FDS of 0, unknown flags, or NULL for a visitor; -EBADF when one of the fds is not open;
+/// -EBADMSG when LISTEN_FDNAMES has more or fewer names than there are fds, or one of 256 bytes; -ENOTSOCK with
+/// RDAEMON_LISTEN_INETD when standard input is no socket; -ENAMETOOLONG for a name of 4096 bytes; -EMFILE; or what
+/// launchd says.
+/// Not async-signal-safe; no other thread may use the environment. Since 0.1.0.
+int rdaemon_listen(const char *name,
+                   uint32_t flags,
+                   int (*visitor)(void *context, const struct rdaemon_socket *socket),
+                   void *context);
+
+/// Collects as rdaemon_listen() does, and returns the one socket of that name, or of any.
+///
+/// Returns the fd, yours; -E2BIG when there are more, and -ENOTSOCK when it is none: then all are collected, and have
+/// the numbers that the manager gave them; else as rdaemon_listen().
+/// Not async-signal-safe; no other thread may use the environment. Since 0.1.0.
+int rdaemon_listen_fd(const char *name,
+                      uint32_t flags);
+
+/// Tells the service manager, if there is one, by the socket that NOTIFY_SOCKET names: sd_notify(3).
+///
+/// The variable is inherited by children; whether the manager listens to them is its configuration. A set-user-id or
+/// set-group-id program does not believe it.
+///
+/// Returns 1; 0 when NOTIFY_SOCKET is not set: there is nobody to tell; -EINVAL for nothing to tell, unknown flags, a
+/// status with control characters, a bad number, or a NOTIFY_SOCKET that is neither an absolute path nor an abstract
+/// address ("@name"); -ENAMETOOLONG for one that no socket has; -EMSGSIZE for more than 4096 bytes; -EAGAIN when the
+/// manager does not read for 5 seconds; or any error of socket(2), connect(2) and send(2).
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+int rdaemon_notify(const struct rdaemon_notification *notification,
+                   size_t notification_size);
+
+/// Has the service manager keep these fds for the next start of the daemon, which then finds them among those of
+/// rdaemon_listen(), under this name: FDSTORE. With no fds, fds_len 0, those of that name are forgotten.
+///
+/// name: 1 to 255 printable ASCII characters without ':'; NULL: the manager's default, not when fds are to be
+/// forgotten.
+///
+/// Returns as rdaemon_notify() does; -EINVAL also for more than 253 fds; -EBADF for one that is not open.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+int rdaemon_notify_fds(const char *name,
+                       const int32_t *fds,
+                       size_t fds_len);
+
+/// Waits until the service manager has read all that it was told before: a barrier, as before an exec, or an end.
+///
+/// timeout_ms is a time limit (see the conventions).
+///
+/// Returns as rdaemon_notify() does, but -ETIMEDOUT also when the manager does not read.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+int rdaemon_notify_barrier(int timeout_ms);
+
+/// Tells how often the service manager wants RDAEMON_STATE_WATCHDOG, at the least: WATCHDOG_USEC. Twice as often is
+/// wise.
+///
+/// ret_usec, which may be NULL, gets microseconds.
+///
+/// Returns 1; 0 when it does not, or from another process; -EINVAL for a WATCHDOG_USEC or WATCHDOG_PID that is no
+/// number.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+int rdaemon_watchdog(uint64_t *ret_usec);
+
+/// Says that the daemon serves to whoever reads the other end of a pipe for that, as s6 does: writes a newline, and
+/// closes fd, whatever it returns.
+///
+/// Returns 0; -EPIPE when nobody reads it, -EAGAIN when it is full; -EBADF; or any error of write(2).
+/// Async-signal-safe, thread-safe. Since 0.1.0.
+int rdaemon_ready_fd(int fd);
 
 /// Connects to the system's log. Call it before chroot(2), after which the connection goes on; it can be made anew then
 /// only if the socket is in the new root directory. A later rdaemon_daemonize() closes the fd unless it is in

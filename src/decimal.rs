@@ -1,7 +1,7 @@
 //! Decimal numbers, without the machinery of core::fmt and core::str, which is large and may panic.
 
 /// The number's digits, at the end of the buffer.
-pub(crate) fn digits(mut number: u32, buffer: &mut [u8; 12]) -> &[u8] {
+pub(crate) fn digits(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
     let mut unused = buffer.len();
     for digit in buffer.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;

@@ -55,6 +55,10 @@ pub enum rdaemon_config_flags {
     RDAEMON_INETD = 1024,
     /// With RDAEMON_DETACH_YES: detach although this process was given sockets to serve, as for a unit of Type=forking.
     RDAEMON_DETACH_ACTIVATED = 2048,
+    /// The fds that LISTEN_FDS counts for this process stay open, if rdaemon_listen() has not collected them yet; but a
+    /// daemon that detaches cannot collect them, as LISTEN_PID is another process's. Those that were collected belong
+    /// into files_preserve.
+    RDAEMON_KEEP_LISTEN_FDS = 4096,
 }
 
 const _: () = {
@@ -70,6 +74,7 @@ const _: () = {
     assert!(rdaemon_config_flags::RDAEMON_SET_NO_NEW_PRIVS as u32 == Flags::SET_NO_NEW_PRIVS.bits());
     assert!(rdaemon_config_flags::RDAEMON_INETD as u32 == Flags::INETD.bits());
     assert!(rdaemon_config_flags::RDAEMON_DETACH_ACTIVATED as u32 == Flags::DETACH_ACTIVATED.bits());
+    assert!(rdaemon_config_flags::RDAEMON_KEEP_LISTEN_FDS as u32 == Flags::KEEP_LISTEN_FDS.bits());
 };
 
 /// What kind of daemon the process becomes. All zero is the classic, safe daemon: detached, in "/", umask 0, standard

@@ -43,15 +43,21 @@ mod control;
 
 mod signals;
 
+mod activation;
+
+mod notify;
+
 mod syslog;
 
 mod users;
 
+pub use activation::*;
 pub use child::*;
 pub use command::*;
 pub use communicate::*;
 pub use control::*;
 pub use daemonize::*;
+pub use notify::*;
 pub use pidfile::*;
 pub use signals::*;
 pub use spawn::*;

@@ -250,7 +250,7 @@ impl Line {
 
     fn text_and_number(&mut self, text: &str, number: i32) {
         self.text(text);
-        self.0.push(decimal::digits(number.unsigned_abs(), &mut [0; 12]));
+        self.0.push(decimal::digits(number.unsigned_abs().into(), &mut [0; 20]));
     }
 
     fn error(&mut self, errno: i32) {

@@ -83,5 +83,7 @@ bitflags::bitflags! {
         const INETD = 1 << 10;
         /// Detach although activated.
         const DETACH_ACTIVATED = 1 << 11;
+        /// The fds that a manager has handed over, and that were not collected yet, stay open.
+        const KEEP_LISTEN_FDS = 1 << 12;
     }
 }

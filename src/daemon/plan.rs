@@ -1,5 +1,6 @@
 use super::config::{Config, Detach, Flags};
 use super::started_by::evidence;
+use crate::activation;
 use crate::error::{Error, Step, refuse, require};
 use crate::step::{SignalAction, SignalMapEntry};
 use crate::stream::{Direction, Stream, check_path};
@@ -13,6 +14,8 @@ pub(super) struct Plan<'a> {
     pub(super) detach: bool,
     /// The streams, their defaults resolved.
     pub(super) streams: [Stream<'a>; 3],
+    /// The lowest fd that is closed, unless it is kept.
+    pub(super) lowest: u32,
     /// Of a worker.
     pub(super) hooks: Option<&'a Hooks>,
 }
@@ -50,7 +53,8 @@ impl<'a> Plan<'a> {
         for stream in streams.iter_mut().filter(|stream| matches!(stream, Stream::Default)) {
             *stream = if detach { Stream::Null } else { Stream::Inherit };
         }
-        Ok(Plan { config, detach, streams, hooks: None })
+        let kept = if config.flags.contains(Flags::KEEP_LISTEN_FDS) { activation::uncollected() } else { 0 };
+        Ok(Plan { config, detach, streams, lowest: 3 + kept.unsigned_abs(), hooks: None })
     }
 
     /// For a worker, which has a pidfile, and its own ways with some signals.

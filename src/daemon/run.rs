@@ -134,7 +134,7 @@ impl<'p> Plan<'p> {
             return Ok(());
         }
         let own = opened.numbers(self.given_fds());
-        step::fds::sweep(3, [fd::numbers(self.config.files_preserve), &own], fd::Act::Close)
+        step::fds::sweep(self.lowest, [fd::numbers(self.config.files_preserve), &own], fd::Act::Close)
     }
 
     fn set_umask(&self, _: &mut Opened<'_>) -> Result<(), Errno> {

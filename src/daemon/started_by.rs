@@ -1,9 +1,9 @@
 //! Who started this process: what is evidence, and what is only a hint.
 
-use crate::sys::env;
-use core::ffi::CStr;
+use crate::activation;
+use crate::variables::{is_own_pid, is_own_pidfd_id, is_set};
 use rustix::fs::FileType;
-use rustix::process::{Pid, getpid, getppid};
+use rustix::process::{Pid, getppid};
 
 bitflags::bitflags! {
     /// What is known of who started this process. Variables that name no pid are inherited by children of children,
@@ -59,49 +59,20 @@ pub fn started_by() -> StartedBy {
 /// The evidence, and the conclusions that rest on it.
 pub(super) fn evidence() -> StartedBy {
     let mut found = StartedBy::empty();
-    if is_own_pid(c"LISTEN_PID") && is_own_pidfd_id() {
+    if is_own_pid(c"LISTEN_PID") == Ok(true) && is_own_pidfd_id(c"LISTEN_PIDFDID") == Ok(true) {
         found |= StartedBy::LISTEN_PID | StartedBy::ACTIVATED | StartedBy::MANAGER;
     }
-    if is_own_pid(c"SYSTEMD_EXEC_PID") {
+    // What told of them is gone.
+    if activation::is_collected() {
+        found |= StartedBy::ACTIVATED | StartedBy::MANAGER;
+    }
+    if is_own_pid(c"SYSTEMD_EXEC_PID") == Ok(true) {
         found |= StartedBy::SYSTEMD_EXEC_PID | StartedBy::MANAGER;
     }
     if parent_is_init() {
         found |= StartedBy::PARENT_IS_INIT | StartedBy::MANAGER;
     }
     found
-}
-
-fn is_set(name: &CStr) -> bool {
-    env::with(name, |_| ()).is_some()
-}
-
-fn number(name: &CStr) -> Option<u64> {
-    env::with(name, |value| crate::decimal::parse(value.to_bytes()))?
-}
-
-fn is_own_pid(name: &CStr) -> bool {
-    number(name) == Some(getpid().as_raw_pid() as u64)
-}
-
-/// The inode of a pidfd on pidfs tells a process from one that had the same pid; absent, or on an older kernel, the
-/// pid must do.
-fn is_own_pidfd_id() -> bool {
-    const NAME: &CStr = c"LISTEN_PIDFDID";
-    !is_set(NAME) || own_pidfd_id().is_none_or(|id| number(NAME) == Some(id))
-}
-
-#[cfg(target_os = "linux")]
-fn own_pidfd_id() -> Option<u64> {
-    const PIDFS_MAGIC: u64 = 0x5049_4446;
-    let pidfd = crate::sys::fd::pidfd_open(getpid().as_raw_pid()).ok()?;
-    let on_pidfs = rustix::fs::fstatfs(pidfd.lend()).is_ok_and(|stat| stat.f_type as u64 == PIDFS_MAGIC);
-    let stat = rustix::fs::fstat(pidfd.lend()).ok().filter(|_| on_pidfs)?;
-    Some(stat.st_ino as u64)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn own_pidfd_id() -> Option<u64> {
-    None
 }
 
 /// An orphan has process 1 as its parent, too, but what an init starts leads a session.

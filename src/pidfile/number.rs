@@ -5,10 +5,10 @@ use rustix::io::Errno;
 
 /// Replaces the content by the number and a newline; nothing is left there when that fails.
 pub(super) fn write(file: BorrowedFd<'_>, number: i32) -> Result<(), Errno> {
-    let mut line = [0; 13];
+    let mut line = [0; 21];
     let [digits @ .., newline] = &mut line;
-    let digits: &mut [u8; 12] = digits;
-    let length = crate::decimal::digits(number.unsigned_abs(), digits).len() + 1;
+    let digits: &mut [u8; 20] = digits;
+    let length = crate::decimal::digits(number.unsigned_abs().into(), digits).len() + 1;
     *newline = b'\n';
     let line = line.get(line.len() - length..).unwrap_or_default();
     rustix::fs::ftruncate(file, 0)?;

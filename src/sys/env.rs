@@ -23,6 +23,53 @@ pub(crate) fn with<T>(name: &CStr, use_value: impl FnOnce(&CStr) -> T) -> Option
     Some(use_value(unsafe { CStr::from_ptr(value) }))
 }
 
+/// Takes a variable out of the environment; answers its value, which stays where it is: by hand, as unsetenv(3) may free
+/// what setenv(3) made.
+pub(crate) fn take<'a>(name: &CStr) -> Option<&'a CStr> {
+    unsafe extern "C" {
+        static mut environ: *mut *mut c_char;
+    }
+    // SAFETY: libc's variable; that no other thread uses the environment meanwhile was promised by the caller of listen.
+    let first = unsafe { environ };
+    let mut value = None;
+    let mut to = first;
+    let mut from = first;
+    while !from.is_null() {
+        // SAFETY: within the list, whose end has not been met.
+        let entry = unsafe { from.read() };
+        match value_of(entry, name) {
+            Some(found) => value = value.or(Some(found)),
+            None => {
+                // SAFETY: a place at or before the one that was read.
+                unsafe { to.write(entry) };
+                to = to.wrapping_add(1);
+            }
+        }
+        if entry.is_null() {
+            break;
+        }
+        from = from.wrapping_add(1);
+    }
+    value
+}
+
+/// The value, if that is the name of the entry.
+fn value_of<'a>(entry: *const c_char, name: &CStr) -> Option<&'a CStr> {
+    if entry.is_null() {
+        return None;
+    }
+    let mut rest = entry;
+    for &byte in name.to_bytes().iter().chain(b"=") {
+        // SAFETY: no NUL before this byte, so the entry's string goes on here.
+        if unsafe { rest.cast::<u8>().read() } != byte {
+            return None;
+        }
+        rest = rest.wrapping_add(1);
+    }
+    // SAFETY: the rest of a string of the environment, which nobody frees.
+    Some(unsafe { CStr::from_ptr(rest) })
+}
+
 /// The whole environment, as execve(2) takes it; nothing after clearenv(3).
 pub(crate) fn environment<'a>() -> Option<Strings<'a>> {
     unsafe extern "C" {

@@ -16,6 +16,8 @@ pub(crate) mod env;
 pub(crate) mod errno;
 pub(crate) mod fd;
 pub(crate) mod identity;
+#[cfg(any(target_vendor = "apple", rdaemon_fake_launchd))]
+pub(crate) mod launchd;
 pub(crate) mod limits;
 #[cfg(rdaemon_artifact)]
 mod panic;

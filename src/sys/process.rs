@@ -134,8 +134,8 @@ pub(crate) fn runs_as(pid: c_int, uid: u32) -> bool {
     const FRONT: &[u8] = b"/proc/";
     const BACK: &[u8] = b"/status\0";
     let mut path = [0; 32];
-    let mut digits = [0; 12];
-    let digits = crate::decimal::digits(pid.unsigned_abs(), &mut digits);
+    let mut digits = [0; 20];
+    let digits = crate::decimal::digits(pid.unsigned_abs().into(), &mut digits);
     for (place, &byte) in path.iter_mut().zip(FRONT.iter().chain(digits).chain(BACK)) {
         *place = byte as core::ffi::c_char;
     }

@@ -236,20 +236,20 @@ impl Syslog {
 
     /// Writes what stands before the text; answers its length.
     fn header(&self, facility: c_int, level: u8, buffer: &mut [u8; DATAGRAM]) -> usize {
-        let mut digits = [0; 12];
+        let mut digits = [0; 20];
         let mut length = 0;
         let mut push = |bytes: &[u8]| {
             buffer.iter_mut().skip(length).zip(bytes).for_each(|(place, &byte)| *place = byte);
             length += bytes.len();
         };
         push(b"<");
-        push(decimal::digits(facility as u32 | u32::from(level), &mut digits));
+        push(decimal::digits(facility as u64 | u64::from(level), &mut digits));
         push(b">");
         push(self.ident.split(|&byte| byte == 0).next().unwrap_or_default());
         if self.flags & Flags::PID.bits() != 0 {
             let pid = if self.pid == 0 { rustix::process::getpid().as_raw_pid() } else { self.pid };
             push(b"[");
-            push(decimal::digits(pid.unsigned_abs(), &mut digits));
+            push(decimal::digits(pid.unsigned_abs().into(), &mut digits));
             push(b"]");
         }
         push(b": ");
@@ -285,8 +285,8 @@ fn fill(field: &mut [u8], string: &CStr) {
 
 fn lines_lost(number: u32, buffer: &mut [u8; 32]) -> &[u8] {
     const TAIL: &[u8] = b" lines lost";
-    let mut digits = [0; 12];
-    let digits = decimal::digits(number, &mut digits);
+    let mut digits = [0; 20];
+    let digits = decimal::digits(number.into(), &mut digits);
     for (place, &byte) in buffer.iter_mut().zip(digits.iter().chain(TAIL)) {
         *place = byte;
     }
