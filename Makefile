@@ -42,6 +42,15 @@ target/proof/rdaemon.o: $(SOURCES) Cargo.lock
 	$(CARGO) rustc --release --locked --lib --features capi --crate-type staticlib --target-dir target/proof -- \
 	    --cfg rdaemon_artifact --cfg rdaemon_prove_no_panic --emit obj=$@
 
+# The same, with the branch for launchd, for a test that has a launchd of its own.
+target/launchd/librdaemon.a: $(SOURCES) Cargo.lock
+	mkdir -p $(@D)
+	rm -f $@ target/launchd/rdaemon.o
+	RUSTFLAGS='--cfg rdaemon_fake_launchd' \
+	$(CARGO) rustc --release --locked --lib --features capi --crate-type staticlib --target-dir target/launchd -- \
+	    --cfg rdaemon_artifact $(SMALL) --emit obj=target/launchd/rdaemon.o
+	$(AR) rcsD $@ target/launchd/rdaemon.o
+
 $(CBINDGEN):
 	$(CARGO) install --quiet --locked --root target/tools/cbindgen-$(CBINDGEN_VERSION) cbindgen@$(CBINDGEN_VERSION)
 
@@ -81,7 +90,7 @@ check: check-header check-symbols check-rust check-ffi
 check-rust:
 	$(CARGO) test --locked --all-features
 
-check-ffi: librdaemon.a examples
+check-ffi: librdaemon.a target/launchd/librdaemon.a examples
 	@$(MAKE) --no-print-directory -C ffi-tests check
 
 check-symbols: librdaemon.a target/proof/rdaemon.o
