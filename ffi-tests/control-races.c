@@ -12,7 +12,7 @@
 
 enum {
     PROCESSES = 20,
-    PROCESSES_MS = 20000,
+    PROCESSES_MS = 30000,
     THREADS = 8,
     THREADS_MS = 3000,
     LONGEST_MS = 15000, /* what takes longer hangs */
