@@ -28,6 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAMS = os.environ.get("EXAMPLES", os.path.join(ROOT, "target", "examples"))
 PYLAUNCHD = os.path.join(PROGRAMS, "pylaunchd")
 RDAEMON = os.path.join(PROGRAMS, "rdaemon")
+ACTIVATE = os.path.join(PROGRAMS, "activate")
 SOURCES = os.path.join(ROOT, "examples", "pylaunchd")
 CASE_SECONDS = 60
 KEY = b"a key for tests"
@@ -449,11 +450,11 @@ def a_python3_config_that_does_not_serve_is_named(t):
 # ---- the demo ----
 
 
-def run_demo(t, route, loader=PYLAUNCHD, tool=RDAEMON, agent=(), script=()):
+def run_demo(t, route, loader=PYLAUNCHD, tool=RDAEMON, starter=ACTIVATE, agent=(), script=()):
     """The demo, with changes to its agent and to itself."""
     os.rename(t.changed_agent(*agent), t.path("Agent.py"))
     write(t.path("demo"), change(read(os.path.join(SOURCES, "demo")), *script))
-    return run(sys.executable, t.path("demo"), loader, tool, route)
+    return run(sys.executable, t.path("demo"), loader, tool, starter, route)
 
 
 @case
@@ -464,6 +465,9 @@ def the_demo_passes(t, route):
     for action in ("start", "status", "signal USR1", "restart", "stop"):
         contains(passed.stdout, "$ rdaemon %s --pidfile tool.pid" % action)
     contains(passed.stdout, "no process, pidfile or socket is left")
+    contains(passed.stdout, "$ activate -l ./agent.sock pylaunchd")
+    contains(passed.stdout, "as nobody was here, it has ended")
+    contains(passed.stdout, "no process or socket is left")
     equal(passed.returncode, 0)
 
 
@@ -502,6 +506,8 @@ AGENTS_THAT_FAIL = {
     "the daemon ended with status 768": ("    sys.exit()\n", "    sys.exit(3)\n"),
     "files remain: agent.pid, agent.sock": ("        remove(options.remove)\n", "        os._exit(0)\n"),
     "after SIGUSR1 the log has": ("            self.served += 1\n", "            self.served += 2\n"),
+    "wait until it is idle: not done after 2 s": ("return self.idle_seconds and idle", "return False"),
+    "start by a connection: not done after 2 s": (SERVE, "        options.remove or sys.exit(3)\n" + SERVE),
     "processes remain: [(": (SERVE, "        subprocess.Popen(['sleep', '60'], stdout=-3, stderr=-3)\n" + SERVE),
 }
 
@@ -563,6 +569,20 @@ def the_demo_notices_a_tool_that_fails(t):
     for complaint, script in TOOLS_THAT_FAIL.items():
         text = "#!/bin/sh\nreal=%s\n%s\n" % (RDAEMON, script)
         expect_not_so(t, complaint, "--exec", tool=write(t.path("tool"), text, 0o755))
+
+
+STARTERS_THAT_FAIL = {
+    "activate says": "exit 1",
+    "activate ended with status 3": '"$real" "$@" & trap "kill $!; wait $!; exit 3" TERM; wait',
+    "files remain: agent.left": 'touch agent.left; exec "$real" "$@"',
+}
+
+
+@case
+def the_demo_notices_a_starter_that_fails(t):
+    for complaint, script in STARTERS_THAT_FAIL.items():
+        text = "#!/bin/sh\nreal=%s\n%s\n" % (ACTIVATE, script)
+        expect_not_so(t, complaint, "--exec", starter=write(t.path("starter"), text, 0o755))
 
 
 # ---- the plain daemon ----

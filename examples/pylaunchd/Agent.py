@@ -1,6 +1,6 @@
 """The agent: answers each line of text that a multiprocessing.connection client sends with its ROT13.
 
-pylaunchd starts it with a listening socket; clients must know the key.
+pylaunchd starts it with a listening socket, or with the connection of one client; clients must know the key.
 """
 
 import argparse
@@ -20,6 +20,9 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 PEERS = 64
 AUTHENTICATION_SECONDS = 10
 MESSAGE_BYTES = 1 << 20
+EMBEDDED = "_pylaunchd" in sys.builtin_module_names
+if EMBEDDED:
+    import _pylaunchd
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -45,28 +48,58 @@ def hang_up(peer):
 class Agent:
     """Serves each peer in a thread of its own, so that a silent one keeps nobody waiting."""
 
-    def __init__(self, listener, authkey):
-        self.listener = listener
+    def __init__(self, socket, authkey, idle_seconds=0):
+        self.socket = socket
         self.authkey = authkey
+        self.idle_seconds = idle_seconds
         self.lock = threading.Lock()
+        self.left = threading.Condition(self.lock)
         self.peers = {}  # socket: the time until which it must authenticate; None once it has
         self.served = 0
+        self.busy = time.monotonic()  # when a peer was last seen to be here
 
     def serve(self):
-        """Serves until an exception ends it, such as the one of a signal."""
+        """Serves until it is idle, the one client has gone, or an exception ends it, such as the one of a signal."""
         try:
-            while True:
-                self.listener.settimeout(self.dismiss_late_strangers())
-                try:
-                    peer, _ = self.listener.accept()
-                except (socket.timeout, ConnectionError):
-                    continue
-                self.admit(peer)
+            if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                self.serve_all()
+            else:
+                self.serve_one()
         finally:
-            self.listener.close()
             with self.lock:
                 for peer in self.peers:
                     hang_up(peer)
+            self.socket.close()
+
+    def serve_all(self):
+        while not self.is_idle():
+            self.socket.settimeout(self.patience())
+            try:
+                peer, _ = self.socket.accept()
+            except (socket.timeout, ConnectionError):
+                continue
+            self.admit(peer)
+
+    def serve_one(self):
+        self.admit(self.socket)
+        while self.peers:
+            limit = self.patience()
+            with self.left:
+                self.left.wait_for(lambda: not self.peers, limit)
+
+    def is_idle(self):
+        """Who connects now is not lost: the socket is the service manager's, who starts the next agent."""
+        with self.lock:
+            idle = not self.peers and time.monotonic() - self.busy >= self.idle_seconds
+        return self.idle_seconds and idle
+
+    def patience(self):
+        """The seconds until there may be something to do though nobody connects, or None."""
+        limits = [self.dismiss_late_strangers()]
+        if self.idle_seconds:
+            with self.lock:
+                limits.append(self.idle_seconds - (0 if self.peers else time.monotonic() - self.busy))
+        return min((max(limit, 0.001) for limit in limits if limit is not None), default=None)
 
     def dismiss_late_strangers(self):
         """Returns the seconds until the next stranger is late, or None."""
@@ -106,6 +139,8 @@ class Agent:
         finally:
             with self.lock:
                 self.peers.pop(peer, None)
+                self.busy = time.monotonic()
+                self.left.notify_all()
 
     def authenticate(self, peer, connection):
         deliver_challenge(connection, self.authkey)
@@ -121,7 +156,9 @@ class Agent:
             signal.sigwait([signal.SIGUSR1])
             with self.lock:
                 served, present = self.served, len(self.peers)
-            logging.info("process %d: clients served: %d, here: %d", os.getpid(), served, present)
+            status = "clients served: %d, here: %d" % (served, present)
+            logging.info("process %d: %s", os.getpid(), status)
+            say_status(status)
 
 
 def read_key(path):
@@ -132,10 +169,15 @@ def read_key(path):
     return key
 
 
-def stop(signum, frame):
-    """Ends serve(), and is not disturbed while the end is on its way."""
+def ignore_stop_signals():
+    """The end is on its way, and not to be disturbed."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+def stop(signum, frame):
+    """Ends serve()."""
+    ignore_stop_signals()
     sys.exit()
 
 
@@ -150,20 +192,41 @@ def take_signals():
 
 def say_ready(options):
     """Tells the one who started the daemon that it serves."""
-    if "_pylaunchd" in sys.builtin_module_names:
-        import _pylaunchd
-
-        _pylaunchd.ready()
-    elif options.ready_fd is not None:
+    if EMBEDDED:
+        return _pylaunchd.ready()
+    if options.ready_fd is not None:
         command = [options.loader, "--say-ready", str(options.ready_fd)]
         subprocess.run(command, pass_fds=[options.ready_fd])
         os.close(options.ready_fd)
+    notify("READY=1")
+
+
+def say_stopping():
+    _pylaunchd.stopping() if EMBEDDED else notify("STOPPING=1")
+
+
+def say_status(status):
+    _pylaunchd.status(status) if EMBEDDED else notify("STATUS=" + status)
+
+
+def notify(message):
+    """As rdaemon_notify() does, but from this process: a service manager need not believe a child of it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.settimeout(5)
+            manager.sendto(message.encode(), "\0" + address[1:] if address[0] == "@" else address)
+    except OSError as error:
+        logging.warning("%s: %s", address, error)
 
 
 def read_options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--socket-fd", type=int, required=True)
     parser.add_argument("--authkey-file", required=True)
+    parser.add_argument("--idle-seconds", type=float, default=0, help="ends when nobody has been here for so long")
     taken_over = parser.add_argument_group("when Python has taken the place of the loader")
     taken_over.add_argument("--lock-fd", type=int, help="the pidfile, which no child may inherit")
     taken_over.add_argument("--ready-fd", type=int, help="for LOADER --say-ready, once it serves")
@@ -191,13 +254,18 @@ def main():
     options = read_options()
     try:
         keep_to_ourselves(options)
-        agent = Agent(socket.socket(fileno=options.socket_fd), read_key(options.authkey_file))
+        served = socket.socket(fileno=options.socket_fd)
+        if served.type != socket.SOCK_STREAM:
+            sys.exit("the socket is not one of streams")
+        agent = Agent(served, read_key(options.authkey_file), options.idle_seconds)
         take_signals()
         threading.Thread(target=agent.report_on_demand, daemon=True).start()
         say_ready(options)
         logging.info("process %d serves", os.getpid())
         agent.serve()
+        ignore_stop_signals()
     finally:
+        say_stopping()
         remove(options.remove)
         logging.info("process %d ends", os.getpid())
 

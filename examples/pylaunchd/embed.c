@@ -9,15 +9,39 @@
 
 static int ready = -1;
 
+/* Without a service manager there is nobody to tell, and nothing to do about an error. */
+static void notify(uint32_t state, const char *status) {
+    struct rdaemon_notification notification = {.flags = state, .status = status};
+    rdaemon_notify(RDAEMON_SIZED(&notification));
+}
+
 static PyObject *say_ready(PyObject *self, PyObject *none) {
     (void)self, (void)none;
     rdaemon_ready(ready);
     ready = -1;
+    notify(RDAEMON_STATE_READY, NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *say_stopping(PyObject *self, PyObject *none) {
+    (void)self, (void)none;
+    notify(RDAEMON_STATE_STOPPING, NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *say_status(PyObject *self, PyObject *text) {
+    (void)self;
+    const char *status = PyUnicode_AsUTF8(text);
+    if (!status)
+        return NULL;
+    notify(0, status);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
     {"ready", say_ready, METH_NOARGS, "Tells the one who started the daemon that it serves."},
+    {"stopping", say_stopping, METH_NOARGS, "Tells the service manager that it is about to end."},
+    {"status", say_status, METH_O, "Tells the service manager how it is, in a line of text."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {

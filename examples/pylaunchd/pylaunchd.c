@@ -1,6 +1,7 @@
 /*
- * pylaunchd: takes a listening UNIX socket, becomes a daemon, and lets an agent written in Python
- * serve the socket. It returns when the agent serves, or says why it does not.
+ * pylaunchd: takes a listening socket, becomes a daemon, and lets an agent written in Python serve
+ * the socket. The socket comes from launchd, systemd or inetd, and the process stays in their care;
+ * or it is bound here, and pylaunchd returns when the agent serves, or says why it does not.
  *
  * The agent runs inside this process (--embed) or takes its place (--exec); it is the same file.
  */
@@ -25,12 +26,18 @@
 #define PYTHON "/usr/bin/python3"
 #endif
 #define READY_MILLISECONDS 30000
+#define MOST_SECONDS 1e6
+#define SOCKET_NAME "agent" /* the key in the Sockets of launchd's job */
 
 static const char usage[] =
-    "usage: pylaunchd --socket PATH --authkey-file FILE [option ...]\n"
+    "usage: pylaunchd --authkey-file FILE [option ...]\n"
+    "  --socket PATH       where to listen, unless a service manager hands over a socket\n"
+    "  --inetd             the socket is standard input\n"
+    "  --idle-seconds N    end when nobody has been here for so long (0: never)\n"
     "  --agent FILE        the agent (Agent.py)\n"
-    "  --pidfile FILE      the pidfile, which guards the socket (PATH.pid)\n"
-    "  --log FILE          where the agent's output is appended (/dev/null)\n"
+    "  --pidfile FILE      the pidfile, which guards the socket at PATH (PATH.pid)\n"
+    "  --log FILE          where the agent's output is appended (/dev/null; with a manager: as it "
+    "is)\n"
     "  --directory DIR     the working directory (/)\n"
     "  --python FILE       the Python to use (" PYTHON ")\n"
     "  --foreground        do not detach\n"
@@ -50,11 +57,14 @@ struct options {
     const char *log;
     const char *directory;
     const char *python;
+    double idle_seconds;
+    int inetd;
     int foreground;
     int embed;
 };
 
-/* A socket that is bound to a name of its own until the pidfile is ours. */
+/* A manager's socket has no name here. Ours is bound to a name of its own until the pidfile is
+   ours. */
 struct listener {
     int fd;
     char name[sizeof((struct sockaddr_un *)0)->sun_path];
@@ -100,15 +110,20 @@ static void explain_and_exit(FILE *stream, int status) {
 }
 
 static void check_options(struct options *options) {
-    if (!*options->socket || !*options->authkey_file)
+    if (!*options->authkey_file)
         explain_and_exit(stderr, EXIT_FAILURE);
-    if (!*options->pidfile &&
-        snprintf(options->pidfile, PATH_MAX, "%s.pid", options->socket) >= PATH_MAX)
-        refuse(options->socket, ENAMETOOLONG);
     if (access(options->authkey_file, R_OK) < 0)
         refuse(options->authkey_file, errno);
     if (access(options->agent, R_OK) < 0)
         refuse(options->agent, errno);
+}
+
+static double read_seconds(const char *text) {
+    char *end;
+    double seconds = strtod(text, &end);
+    if (end == text || *end || !(seconds >= 0 && seconds <= MOST_SECONDS))
+        refuse(text, EINVAL);
+    return seconds;
 }
 
 static void read_options(struct options *options, int argc, char **argv) {
@@ -120,6 +135,8 @@ static void read_options(struct options *options, int argc, char **argv) {
         {"log", required_argument, NULL, 'l'},
         {"directory", required_argument, NULL, 'd'},
         {"python", required_argument, NULL, 'y'},
+        {"idle-seconds", required_argument, NULL, 't'},
+        {"inetd", no_argument, NULL, 'i'},
         {"foreground", no_argument, NULL, 'f'},
         {"exec", no_argument, NULL, 'x'},
         {"help", no_argument, NULL, 'h'},
@@ -153,6 +170,12 @@ static void read_options(struct options *options, int argc, char **argv) {
             break;
         case 'y':
             options->python = optarg;
+            break;
+        case 't':
+            options->idle_seconds = read_seconds(optarg);
+            break;
+        case 'i':
+            options->inetd = 1;
             break;
         case 'f':
             options->foreground = 1;
@@ -197,7 +220,14 @@ static int bind_socket(struct listener *listener, const char *path) {
     return error;
 }
 
-static int take_socket(struct listener *listener, const struct options *options) {
+static int make_socket(struct listener *listener, struct options *options) {
+    if (!*options->socket) {
+        fputs("pylaunchd: no service manager hands over a socket: say --socket PATH\n", stderr);
+        exit(EXIT_FAILURE);
+    }
+    if (!*options->pidfile &&
+        snprintf(options->pidfile, PATH_MAX, "%s.pid", options->socket) >= PATH_MAX)
+        return -ENAMETOOLONG;
     listener->fd = socket(AF_UNIX, SOCK_STREAM, 0);
     if (listener->fd < 0)
         return -errno;
@@ -208,9 +238,26 @@ static int take_socket(struct listener *listener, const struct options *options)
     return error;
 }
 
+/* launchd alone must be asked by name. */
+static void take_socket(struct listener *listener, struct options *options) {
+    *listener->name = '\0';
+    listener->fd = rdaemon_listen_fd(NULL, options->inetd ? RDAEMON_LISTEN_INETD : 0);
+    if (listener->fd == -ESRCH)
+        listener->fd = rdaemon_listen_fd(SOCKET_NAME, 0);
+    if (listener->fd < 0 && listener->fd != -ESRCH)
+        refuse("the socket of the service manager", -listener->fd);
+    int error = listener->fd < 0 ? make_socket(listener, options) : 0;
+    if (error < 0)
+        refuse(options->socket, -error);
+}
+
+static int is_ours(const struct listener *listener) {
+    return *listener->name != '\0';
+}
+
 /* Only who holds the pidfile comes here, so a socket that is at the path already is a dead one. */
 static int publish_socket(const struct listener *listener, const struct options *options) {
-    if (rename(listener->name, options->socket) == 0)
+    if (!is_ours(listener) || rename(listener->name, options->socket) == 0)
         return 0;
     int error = -errno;
     unlink(listener->name);
@@ -231,15 +278,17 @@ static void remove_traces(void) {
     if (traces.owner != getpid())
         return;
     traces.owner = 0;
-    unlink(traces.socket);
-    rdaemon_pidfile_remove(RDAEMON_SIZED(&traces.pidfile));
+    if (traces.socket)
+        unlink(traces.socket);
+    if (traces.pidfile.fd >= 0)
+        rdaemon_pidfile_remove(RDAEMON_SIZED(&traces.pidfile));
 }
 
 /* Python ends with exit(3), not by returning. */
-static int remove_traces_at_exit(const struct options *options,
+static int remove_traces_at_exit(const struct options *options, const struct listener *listener,
                                  const struct rdaemon_daemon *daemon) {
     traces.owner = getpid();
-    traces.socket = options->socket;
+    traces.socket = is_ours(listener) ? options->socket : NULL;
     traces.pidfile = daemon->pidfile;
     return atexit(remove_traces) == 0 ? 0 : -ENOMEM;
 }
@@ -270,18 +319,21 @@ static void inherit(int fd) {
 
 /* Returns on failure only. Python takes over: the socket, the lock, and what this process does in
    the end. */
-static int exec_python(struct arguments *arguments, const struct options *options, int listener,
-                       const struct rdaemon_daemon *daemon) {
+static int exec_python(struct arguments *arguments, const struct options *options,
+                       const struct listener *listener, const struct rdaemon_daemon *daemon) {
     char lock[FD_LENGTH], ready[FD_LENGTH];
-    add_fd(arguments, "--lock-fd", daemon->pidfile.fd, lock);
-    add_argument(arguments, "--remove", options->socket);
-    add_argument(arguments, "--remove", options->pidfile);
+    if (is_ours(listener))
+        add_argument(arguments, "--remove", options->socket);
+    if (daemon->pidfile.fd >= 0) {
+        add_fd(arguments, "--lock-fd", daemon->pidfile.fd, lock);
+        add_argument(arguments, "--remove", options->pidfile);
+    }
     if (daemon->ready_fd >= 0) {
         add_fd(arguments, "--ready-fd", daemon->ready_fd, ready);
         add_argument(arguments, "--loader", options->loader);
         inherit(daemon->ready_fd);
     }
-    inherit(listener);
+    inherit(listener->fd);
     execv(options->python, arguments->list);
     int error = errno;
     complain(options->python, error);
@@ -291,21 +343,25 @@ static int exec_python(struct arguments *arguments, const struct options *option
 static int run_agent(const struct options *options, const struct listener *listener,
                      const struct rdaemon_daemon *daemon) {
     struct arguments arguments = {.count = 0};
-    char socket[FD_LENGTH];
+    char socket[FD_LENGTH], seconds[32];
     add_argument(&arguments, options->python, options->agent);
     add_fd(&arguments, "--socket-fd", listener->fd, socket);
     add_argument(&arguments, "--authkey-file", options->authkey_file);
+    if (options->idle_seconds > 0) {
+        snprintf(seconds, sizeof seconds, "%.3f", options->idle_seconds);
+        add_argument(&arguments, "--idle-seconds", seconds);
+    }
 #ifdef PYLAUNCHD_EMBED
     if (options->embed)
         return embed_python(&arguments, daemon->ready_fd);
 #endif
-    return exec_python(&arguments, options, listener->fd, daemon);
+    return exec_python(&arguments, options, listener, daemon);
 }
 
 static int serve(const struct options *options, const struct listener *listener,
                  const struct rdaemon_daemon *daemon) {
     hold_stop_signals();
-    int result = remove_traces_at_exit(options, daemon);
+    int result = remove_traces_at_exit(options, listener, daemon);
     if (result == 0)
         result = publish_socket(listener, options);
     if (result == 0)
@@ -352,11 +408,11 @@ static int launch(const struct options *options, const struct listener *listener
         .detach = options->foreground ? RDAEMON_DETACH_NO : RDAEMON_DETACH_AUTO,
         .working_directory = options->directory,
         .umask = S_IWGRP | S_IWOTH,
-        .pidfile = options->pidfile,
+        .pidfile = *options->pidfile ? options->pidfile : NULL,
         .files_preserve = preserve,
         .files_preserve_len = 1,
     };
-    if (!options->embed)
+    if (config.pidfile && !options->embed)
         config.pidfile_options.flags = RDAEMON_PIDFILE_INHERIT;
     if (options->log) {
         config.streams[STDOUT_FILENO].action = RDAEMON_STREAM_FILE;
@@ -370,7 +426,8 @@ static int launch(const struct options *options, const struct listener *listener
         rdaemon_daemonize(RDAEMON_SIZED(&config), RDAEMON_SIZED(&daemon), RDAEMON_SIZED(&status));
     if (pid < 0) {
         complain_of_status(&status);
-        unlink(listener->name);
+        if (is_ours(listener))
+            unlink(listener->name);
         return EXIT_FAILURE;
     }
     return pid > 0 ? await_agent(options, listener, &daemon) : serve(options, listener, &daemon);
@@ -388,8 +445,6 @@ int main(int argc, char **argv) {
     read_options(&options, argc, argv);
 
     struct listener listener;
-    int error = take_socket(&listener, &options);
-    if (error < 0)
-        refuse(options.socket, -error);
+    take_socket(&listener, &options);
     return launch(&options, &listener);
 }
