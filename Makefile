@@ -1,6 +1,7 @@
 # make            librdaemon.a, to be used with include/rdaemon.h
 # make demo       the example daemon on real input
 # make check      all tests
+# make check-cross  archive and examples for other systems, linked and not run; takes minutes, and the network once
 # make bench-spawn  what rdaemon_spawn costs beside other ways; takes minutes
 # make header     include/rdaemon.h anew, with the pinned cbindgen (make check-header: is it up to date?)
 # make install    DESTDIR= prefix=/usr/local; also make uninstall
@@ -97,6 +98,10 @@ check-symbols: librdaemon.a target/proof/rdaemon.o
 	$(CARGO) build --quiet --locked --lib --target-dir target/plain
 	ffi-tests/check-symbols librdaemon.a target/proof/rdaemon.o target/plain/debug/librdaemon.rlib
 	ffi-tests/check-child target/artifact/rdaemon.o
+
+.PHONY: check-cross
+check-cross:
+	@$(MAKE) --no-print-directory -C cross check CARGO='$(CARGO)' SMALL='$(SMALL)'
 
 .PHONY: clean
 clean:
