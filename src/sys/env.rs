@@ -26,14 +26,9 @@ pub(crate) fn with<T>(name: &CStr, use_value: impl FnOnce(&CStr) -> T) -> Option
 /// Takes a variable out of the environment; answers its value, which stays where it is: by hand, as unsetenv(3) may free
 /// what setenv(3) made.
 pub(crate) fn take<'a>(name: &CStr) -> Option<&'a CStr> {
-    unsafe extern "C" {
-        static mut environ: *mut *mut c_char;
-    }
-    // SAFETY: libc's variable; that no other thread uses the environment meanwhile was promised by the caller of listen.
-    let first = unsafe { environ };
     let mut value = None;
-    let mut to = first;
-    let mut from = first;
+    let mut from = entries();
+    let mut to = from;
     while !from.is_null() {
         // SAFETY: within the list, whose end has not been met.
         let entry = unsafe { from.read() };
@@ -72,9 +67,14 @@ fn value_of<'a>(entry: *const c_char, name: &CStr) -> Option<&'a CStr> {
 
 /// The whole environment, as execve(2) takes it; nothing after clearenv(3).
 pub(crate) fn environment<'a>() -> Option<Strings<'a>> {
+    Strings::at(entries().cast_const().cast())
+}
+
+/// The list, with NULL at its end, or NULL.
+fn entries() -> *mut *mut c_char {
     unsafe extern "C" {
-        static environ: *const *const c_char;
+        static mut environ: *mut *mut c_char;
     }
-    // SAFETY: libc's variable; that no thread changes the environment meanwhile is promised by the caller of spawn.
-    Strings::at(unsafe { environ })
+    // SAFETY: libc's variable; that no other thread changes it meanwhile was promised by the callers of listen and spawn.
+    unsafe { environ }
 }

@@ -13,6 +13,7 @@ pub(crate) use pump::{Input, start_pump};
 
 use crate::deadline::{Deadline, pause};
 use crate::decimal;
+use crate::file::FileId;
 use crate::sys::fd::{self, Fd};
 use crate::sys::poll::{Place, poll};
 use crate::sys::socket;
@@ -262,11 +263,10 @@ const NO_SIGNAL: SendFlags = SendFlags::empty();
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 
-#[allow(clippy::unnecessary_cast, reason = "the type of this field differs between systems")]
 fn inode_of_socket(socket: BorrowedFd<'_>) -> Result<u64, Errno> {
     let stat = rustix::fs::fstat(socket)?;
     let is_socket = FileType::from_raw_mode(stat.st_mode as _) == FileType::Socket;
-    if is_socket { Ok(stat.st_ino as u64) } else { Err(Errno::NOTSOCK) }
+    if is_socket { Ok(FileId::of(&stat).inode) } else { Err(Errno::NOTSOCK) }
 }
 
 pub(crate) fn is_facility(number: c_int) -> bool {
