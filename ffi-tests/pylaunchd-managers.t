@@ -84,6 +84,7 @@ class Manager:
             self.process = subprocess.Popen(words, **{**streams, **options})
         self.pid = self.process.pid
         self.address = address
+        self.log = log
         self.listens = False
 
     def connect(self, key=KEY):
@@ -112,7 +113,9 @@ class Manager:
     def end(self, statuses=(0,)):
         """Ends it, and then the agents that it leaves, which end well."""
         self.process.terminate()
-        contains(statuses, self.process.wait())
+        status = self.process.wait()
+        if status not in statuses:
+            raise AssertionError("the status is %d: %s" % (status, read(self.log)))
         for pid, _ in children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -254,6 +257,29 @@ def sigterm_ends_an_agent_with_clients(t):
                     pass
 
 
+KILLER = """
+        def kill(frame, event, argument, calls=iter(range(1, 1000))):
+            if next(calls) == %d:
+                os.kill(os.getpid(), signal.SIGTERM)
+        sys.settrace(kill)
+"""
+
+
+@case
+def sigterm_ends_an_agent_whatever_it_calls(t):
+    """A signal comes at the beginning of a call, that of a lock's methods too."""
+    calls = "        agent.serve()\n"
+    for number in range(1, 60, 2):
+        agent = t.changed_agent(calls, KILLER % number + calls)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(t.socket)
+        manager = t.manager(socket_activate(), "-l", t.socket, *t.agent("--exec", agent=agent))
+        with contextlib.suppress(EOFError, ConnectionError), manager.connect() as client:
+            client.send("a")
+            client.recv()
+        manager.end()
+
+
 @case
 def the_standard_streams_of_a_manager_are_left_alone(t):
     for route in t.for_each_route():
@@ -349,7 +375,8 @@ def ready_is_said_when_the_agent_serves(t):
     for number, route in enumerate(t.for_each_route()):
         gate = t.path("gate%d" % number)
         os.mkfifo(gate)
-        agent = t.changed_agent("        take_signals()\n", "        open(%r).close()\n        take_signals()\n" % gate)
+        take = "        agent.alarm.take_signals()\n"
+        agent = t.changed_agent(take, "        open(%r).read()\n" % gate + take)
         receiver = Receiver(t.path("notify%d" % number))
         manager = start_notifying(t, route, t.path("notify%d" % number), agent=agent)
         until(lambda: os.path.exists(t.socket))

@@ -165,7 +165,7 @@ def the_daemon_has_the_state_of_one(t, route):
     open_files = sorted(os.readlink(os.path.join(fds, fd)) for fd in os.listdir(fds))
     wanted = ["/dev/null", t.log, t.log, t.pidfile] + ([t.directory] if route == "--embed" else [])
     equal([name for name in open_files if not name.startswith("socket:")], sorted(wanted))
-    equal(len(open_files), len(wanted) + 1)
+    equal(len(open_files), len(wanted) + 3)  # the clients' socket, and a pair that wakes the agent
     equal(os.readlink("/proc/%d/cwd" % pid), t.path("work"))
     fields = read("/proc/%d/stat" % pid).rpartition(") ")[2].split()
     equal(int(fields[4]), 0)  # no terminal
@@ -291,7 +291,7 @@ def child(queue):
 if __name__ == "__main__":
     options = Agent.read_options()
     Agent.keep_to_ourselves(options)
-    Agent.take_signals()
+    Agent.Alarm().take_signals()
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=child, args=(queue,))
@@ -382,7 +382,7 @@ def a_start_is_refused_for_its_reason(t, route):
 @case
 def an_agent_that_does_not_come_up_fails_the_start(t, route):
     ended = "pylaunchd: ready: the process ended before it reported\n"
-    serve = "        take_signals()\n"
+    serve = "        agent.alarm.take_signals()\n"
     t.fail(ended, agent=write(t.path("broken.py"), "this is not Python"))
     for death in ("raise OSError", "sys.exit()", "os.kill(os.getpid(), signal.SIGKILL)"):
         t.fail(ended, agent=t.changed_agent((serve, "        %s\n" % death)))
@@ -502,8 +502,8 @@ AGENTS_THAT_FAIL = {
         "            if len(self.peers) >= PEERS:\n",
         "            if any(self.peers.values()):\n",
     ),
-    "stop: not done after 2 s": ("(number, stop)", "(number, signal.SIG_IGN)"),
-    "the daemon ended with status 768": ("    sys.exit()\n", "    sys.exit(3)\n"),
+    "stop: not done after 2 s": ("(number, self.note)", "(number, signal.SIG_IGN)"),
+    "the daemon ended with status 768": ("        agent.alarm.ignore_signals()\n", "        sys.exit(3)\n"),
     "files remain: agent.pid, agent.sock": ("        remove(options.remove)\n", "        os._exit(0)\n"),
     "after SIGUSR1 the log has": ("            self.served += 1\n", "            self.served += 2\n"),
     "wait until it is idle: not done after 2 s": ("return self.idle_seconds and idle", "return False"),

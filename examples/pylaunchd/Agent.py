@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import pickle
+import selectors
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 PEERS = 64
 AUTHENTICATION_SECONDS = 10
 MESSAGE_BYTES = 1 << 20
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 EMBEDDED = "_pylaunchd" in sys.builtin_module_names
 if EMBEDDED:
     import _pylaunchd
@@ -45,6 +47,50 @@ def hang_up(peer):
         pass  # the peer was faster
 
 
+class Alarm:
+    """Wakes the main thread, when a signal has come or a peer has left."""
+
+    def __init__(self):
+        self.signals = set()
+        self.inner, self.outer = socket.socketpair()
+        for end in (self.inner, self.outer):
+            end.setblocking(False)
+
+    def take_signals(self):
+        """The loader holds them back until there are handlers."""
+        signal.set_wakeup_fd(self.outer.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, self.note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def note(self, number, frame):
+        """Raises nothing: the main thread might be in the middle of anything, such as the release of a lock."""
+        self.signals.add(number)
+
+    def ignore_signals(self):
+        """The end is on its way, and not to be disturbed: Python would take its handlers away before."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def ring(self):
+        try:
+            self.outer.send(b"\0")
+        except BlockingIOError:
+            pass  # it rings already
+
+    def fileno(self):
+        return self.inner.fileno()
+
+    def heard(self):
+        """The signals since the last time."""
+        try:
+            self.inner.recv(4096)
+        except BlockingIOError:
+            pass
+        signals, self.signals = self.signals, set()
+        return signals
+
+
 class Agent:
     """Serves each peer in a thread of its own, so that a silent one keeps nobody waiting."""
 
@@ -52,40 +98,48 @@ class Agent:
         self.socket = socket
         self.authkey = authkey
         self.idle_seconds = idle_seconds
+        self.alarm = Alarm()
         self.lock = threading.Lock()
-        self.left = threading.Condition(self.lock)
         self.peers = {}  # socket: the time until which it must authenticate; None once it has
         self.served = 0
         self.busy = time.monotonic()  # when a peer was last seen to be here
+        self.ends = False
 
     def serve(self):
-        """Serves until it is idle, the one client has gone, or an exception ends it, such as the one of a signal."""
+        """Serves until a signal ends it, it is idle, the one client has gone, or an exception ends it."""
         try:
-            if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                self.serve_all()
-            else:
-                self.serve_one()
+            with selectors.PollSelector() as selector:
+                self.serve_with(selector, self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         finally:
             with self.lock:
                 for peer in self.peers:
                     hang_up(peer)
             self.socket.close()
 
-    def serve_all(self):
-        while not self.is_idle():
-            self.socket.settimeout(self.patience())
-            try:
-                peer, _ = self.socket.accept()
-            except (socket.timeout, ConnectionError):
-                continue
-            self.admit(peer)
+    def serve_with(self, selector, listens):
+        selector.register(self.alarm, selectors.EVENT_READ)
+        if listens:
+            self.socket.setblocking(False)
+            selector.register(self.socket, selectors.EVENT_READ)
+        else:
+            self.admit(self.socket)
+        while not (self.ends or (self.is_idle() if listens else not self.peers)):
+            ready = [key.fileobj for key, _ in selector.select(self.patience())]
+            self.heed(self.alarm.heard())
+            if self.socket in ready and not self.ends:
+                self.accept()
 
-    def serve_one(self):
-        self.admit(self.socket)
-        while self.peers:
-            limit = self.patience()
-            with self.left:
-                self.left.wait_for(lambda: not self.peers, limit)
+    def heed(self, signals):
+        self.ends |= bool(signals & {signal.SIGTERM, signal.SIGINT})
+        if signal.SIGUSR1 in signals:
+            self.report()
+
+    def accept(self):
+        try:
+            peer, _ = self.socket.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # another agent was faster, or the peer has gone
+        self.admit(peer)
 
     def is_idle(self):
         """Who connects now is not lost: the socket is the service manager's, who starts the next agent."""
@@ -94,7 +148,7 @@ class Agent:
         return self.idle_seconds and idle
 
     def patience(self):
-        """The seconds until there may be something to do though nobody connects, or None."""
+        """The seconds until there may be something to do though nothing happens, or None."""
         limits = [self.dismiss_late_strangers()]
         if self.idle_seconds:
             with self.lock:
@@ -140,7 +194,7 @@ class Agent:
             with self.lock:
                 self.peers.pop(peer, None)
                 self.busy = time.monotonic()
-                self.left.notify_all()
+            self.alarm.ring()
 
     def authenticate(self, peer, connection):
         deliver_challenge(connection, self.authkey)
@@ -150,15 +204,13 @@ class Agent:
                 self.peers[peer] = None
             self.served += 1
 
-    def report_on_demand(self):
-        """Each SIGUSR1 asks for a line in the log. A handler could not take the lock; a thread that waits can."""
-        while True:
-            signal.sigwait([signal.SIGUSR1])
-            with self.lock:
-                served, present = self.served, len(self.peers)
-            status = "clients served: %d, here: %d" % (served, present)
-            logging.info("process %d: %s", os.getpid(), status)
-            say_status(status)
+    def report(self):
+        """Each SIGUSR1 asks for a line in the log."""
+        with self.lock:
+            served, present = self.served, len(self.peers)
+        status = "clients served: %d, here: %d" % (served, present)
+        logging.info("process %d: %s", os.getpid(), status)
+        say_status(status)
 
 
 def read_key(path):
@@ -167,27 +219,6 @@ def read_key(path):
     if not key:
         sys.exit(path + " is empty")
     return key
-
-
-def ignore_stop_signals():
-    """The end is on its way, and not to be disturbed."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def stop(signum, frame):
-    """Ends serve()."""
-    ignore_stop_signals()
-    sys.exit()
-
-
-def take_signals():
-    """The loader holds them back until there are handlers."""
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        signal.signal(number, stop)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # in the threads to come as well
 
 
 def say_ready(options):
@@ -258,12 +289,14 @@ def main():
         if served.type != socket.SOCK_STREAM:
             sys.exit("the socket is not one of streams")
         agent = Agent(served, read_key(options.authkey_file), options.idle_seconds)
-        take_signals()
-        threading.Thread(target=agent.report_on_demand, daemon=True).start()
+        agent.alarm.take_signals()
+        agent.heed(agent.alarm.heard())
+        if agent.ends:
+            return
         say_ready(options)
         logging.info("process %d serves", os.getpid())
         agent.serve()
-        ignore_stop_signals()
+        agent.alarm.ignore_signals()
     finally:
         say_stopping()
         remove(options.remove)
