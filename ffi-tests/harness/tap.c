@@ -19,7 +19,7 @@
 
 #include "probe.h"
 
-enum { EXIT_SKIP = 77, DEFAULT_TIME_LIMIT_MS = 10000 };
+enum { EXIT_SKIP = 77, DEFAULT_TIME_LIMIT_MS = 60000 };
 
 /* What the processes of a case tell the runner. */
 struct results {

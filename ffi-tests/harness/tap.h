@@ -33,7 +33,7 @@
 struct test {
     const char *name;
     void (*run)(void);
-    int time_limit_ms;  /* 0: ten seconds */
+    int time_limit_ms;  /* 0: a minute */
     bool leaves_strays; /* processes that outlive the case are killed without a word */
     struct test *next;
 };
