@@ -65,20 +65,20 @@ static void fail_each_call(enum trace_role role) {
     NOTE("%d errors were survived, %d were reported", survived, reported);
 }
 
-TEST(each_system_call_of_the_original_fails, .time_limit_ms = 120000) {
+TEST_BOTH_FORKS(each_system_call_of_the_original_fails, .time_limit_ms = 120000) {
     fail_each_call(TRACE_ORIGINAL);
 }
 
-TEST(each_system_call_of_the_intermediate_fails, .time_limit_ms = 120000) {
+TEST_BOTH_FORKS(each_system_call_of_the_intermediate_fails, .time_limit_ms = 120000) {
     fail_each_call(TRACE_INTERMEDIATE);
 }
 
-TEST(each_system_call_of_the_daemon_fails, .time_limit_ms = 120000) {
+TEST_BOTH_FORKS(each_system_call_of_the_daemon_fails, .time_limit_ms = 120000) {
     fail_each_call(TRACE_DAEMON);
 }
 
 /* Interrupted calls are taken up again, each in its own way. */
-TEST(each_wait_of_the_original_is_interrupted) {
+TEST_BOTH_FORKS(each_wait_of_the_original_is_interrupted) {
     struct traced traced;
     if (!trace_can_fail_calls())
         SKIP_PLATFORM("system calls cannot be failed on this architecture");

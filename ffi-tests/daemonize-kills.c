@@ -34,7 +34,7 @@ static bool died_of(const struct trace_process *process, int signal) {
 
 /* ---- SIGKILL ---- */
 
-TEST(the_daemon_killed_at_each_system_call, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(the_daemon_killed_at_each_system_call, .time_limit_ms = 60000) {
     struct traced traced;
     int failures = 0;
     traced_init(&traced);
@@ -53,7 +53,7 @@ TEST(the_daemon_killed_at_each_system_call, .time_limit_ms = 60000) {
     CHECK(failures > calls / 2);
 }
 
-TEST(a_killed_daemon_is_blamed_on_the_step_it_had_reached, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(a_killed_daemon_is_blamed_on_the_step_it_had_reached, .time_limit_ms = 60000) {
     struct traced traced;
     int reached = 0, distinct = 0;
     traced_init(&traced);
@@ -73,7 +73,7 @@ TEST(a_killed_daemon_is_blamed_on_the_step_it_had_reached, .time_limit_ms = 6000
     CHECK(reached >= RDAEMON_STEP_SET_SIGNALS);
 }
 
-TEST(the_intermediate_killed_at_each_system_call, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(the_intermediate_killed_at_each_system_call, .time_limit_ms = 60000) {
     struct traced traced;
     int failures = 0;
     traced_init(&traced);
@@ -96,7 +96,7 @@ TEST(the_intermediate_killed_at_each_system_call, .time_limit_ms = 60000) {
     CHECK(failures > 0);
 }
 
-TEST(the_original_killed_at_each_system_call, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(the_original_killed_at_each_system_call, .time_limit_ms = 60000) {
     struct traced traced;
     int survivors = 0;
     traced_init(&traced);
@@ -119,7 +119,8 @@ TEST(the_original_killed_at_each_system_call, .time_limit_ms = 60000) {
 }
 
 /* The intermediate dies before it could tell who the daemon is, and the daemon is slow. */
-TEST(a_daemon_whose_intermediate_was_killed_at_each_system_call, .time_limit_ms = 120000) {
+TEST_BOTH_FORKS(a_daemon_whose_intermediate_was_killed_at_each_system_call,
+                .time_limit_ms = 120000) {
     struct traced traced;
     traced_init(&traced);
     int calls = traced_calls(&traced, TRACE_DAEMON);
@@ -136,7 +137,7 @@ TEST(a_daemon_whose_intermediate_was_killed_at_each_system_call, .time_limit_ms 
 
 /* ---- SIGTERM ---- */
 
-TEST(sigterm_to_the_daemon_at_each_system_call, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(sigterm_to_the_daemon_at_each_system_call, .time_limit_ms = 60000) {
     struct traced traced;
     int complete = 0;
     traced_init(&traced);
@@ -158,7 +159,7 @@ TEST(sigterm_to_the_daemon_at_each_system_call, .time_limit_ms = 60000) {
     }
 }
 
-TEST(sigterm_that_terminates_at_each_system_call, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(sigterm_that_terminates_at_each_system_call, .time_limit_ms = 60000) {
     struct traced traced;
     traced_init(&traced);
     traced.config.identity.flags = 0; /* or the daemon could not remove its pidfile */
@@ -178,7 +179,8 @@ static uint64_t bit(int signal) {
     return UINT64_C(1) << (signal - 1);
 }
 
-TEST(every_signal_is_blocked_during_the_steps_but_those_of_libc, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(every_signal_is_blocked_during_the_steps_but_those_of_libc,
+                .time_limit_ms = 60000) {
     struct traced traced;
     int seen = 0;
     bool in_steps = false;
@@ -223,7 +225,8 @@ static void on_term(int signal) {
                       fcntl(1, F_GETFL) & O_APPEND;
 }
 
-TEST(a_callers_sigterm_handler_runs_in_the_complete_daemon_only, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(a_callers_sigterm_handler_runs_in_the_complete_daemon_only,
+                .time_limit_ms = 60000) {
     struct traced traced;
     struct rdaemon_signal_action map = {.signal = SIGTSTP, .action = RDAEMON_SIGNAL_IGNORE};
     found = shared_memory(sizeof *found);
@@ -246,7 +249,7 @@ TEST(a_callers_sigterm_handler_runs_in_the_complete_daemon_only, .time_limit_ms 
     }
 }
 
-TEST(sigterm_to_the_intermediate_at_each_system_call, .time_limit_ms = 60000) {
+TEST_BOTH_FORKS(sigterm_to_the_intermediate_at_each_system_call, .time_limit_ms = 60000) {
     struct traced traced;
     found = shared_memory(sizeof *found);
     traced_init(&traced);

@@ -312,6 +312,9 @@ enum rdaemon_config_flags {
     /// daemon that detaches cannot collect them, as LISTEN_PID is another process's. Those that were collected belong
     /// into files_preserve.
     RDAEMON_KEEP_LISTEN_FDS = 4096,
+    /// The process between the two forks gets a copy of the memory too, as it does anyway with a timeout_ms, or where
+    /// there are more threads. Else only the daemon does: see rdaemon_daemonize().
+    RDAEMON_CLASSIC_FORK = 8192,
 };
 
 /// What rdaemon_started_by() returns.
@@ -986,7 +989,8 @@ int rdaemon_setsid(void);
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
 /// -ESRCH: somebody killed the process between; then no grandchild goes on.
-/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
+/// The memory is copied once, where that is possible, and the handlers of pthread_atfork(3) run once for each copy: as
+/// with rdaemon_daemonize(). Not async-signal-safe. In a process with more
 /// threads only the calling one continues in the grandchild, which must not need a lock that another thread holds.
 /// Since 0.1.0.
 int rdaemon_double_fork(int *ret_pidfd);
@@ -1208,8 +1212,11 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// groups, gid, uid; core prevention; no_new_privs; streams; signal dispositions; and, after the report to the original
 /// process, the signal mask.
 ///
-/// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
-/// raises a SIGCHLD in the original one.
+/// Call fflush(NULL) first: what is buffered then would be written by both processes.
+///
+/// On Linux (x86-64, AArch64) the process between shares the memory of the original one, which sleeps meanwhile, so
+/// that the memory is copied once and not twice; no SIGCHLD tells of its end. Elsewhere, and with RDAEMON_CLASSIC_FORK,
+/// it has a copy, and its end raises a SIGCHLD.
 ///
 /// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
 ///
@@ -1228,7 +1235,8 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// there and was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for
 /// it. In a process that does not detach the steps before the failed one stay done.
 ///
-/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
+/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each copy; those that run before and
+/// in the parent see the number of the process between where that shares the memory. In a process with more
 /// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
 /// it must come before any use of a framework. Since 0.1.0.
 int rdaemon_daemonize(const struct rdaemon_config *config,

@@ -9,6 +9,21 @@
 #include "start.h"
 #include "trace.h"
 
+/* Whether what traced_init() prepares copies the memory twice. */
+extern bool classic_fork;
+
+/* Defines two cases with one body: `name`, and `name_with_the_classic_fork`. */
+#define TEST_BOTH_FORKS(test_name, ...)                                                            \
+    static void body_##test_name(void);                                                            \
+    TEST(test_name, __VA_ARGS__) {                                                                 \
+        body_##test_name();                                                                        \
+    }                                                                                              \
+    TEST(test_name##_with_the_classic_fork, __VA_ARGS__) {                                         \
+        classic_fork = true;                                                                       \
+        body_##test_name();                                                                        \
+    }                                                                                              \
+    static void body_##test_name(void)
+
 struct traced {
     struct trace_request request;
     struct rdaemon_config config;            /* set by traced_init, may be changed */

@@ -59,6 +59,9 @@ pub enum rdaemon_config_flags {
     /// daemon that detaches cannot collect them, as LISTEN_PID is another process's. Those that were collected belong
     /// into files_preserve.
     RDAEMON_KEEP_LISTEN_FDS = 4096,
+    /// The process between the two forks gets a copy of the memory too, as it does anyway with a timeout_ms, or where
+    /// there are more threads. Else only the daemon does: see rdaemon_daemonize().
+    RDAEMON_CLASSIC_FORK = 8192,
 }
 
 const _: () = {
@@ -75,6 +78,7 @@ const _: () = {
     assert!(rdaemon_config_flags::RDAEMON_INETD as u32 == Flags::INETD.bits());
     assert!(rdaemon_config_flags::RDAEMON_DETACH_ACTIVATED as u32 == Flags::DETACH_ACTIVATED.bits());
     assert!(rdaemon_config_flags::RDAEMON_KEEP_LISTEN_FDS as u32 == Flags::KEEP_LISTEN_FDS.bits());
+    assert!(rdaemon_config_flags::RDAEMON_CLASSIC_FORK as u32 == Flags::CLASSIC_FORK.bits());
 };
 
 /// What kind of daemon the process becomes. All zero is the classic, safe daemon: detached, in "/", umask 0, standard
@@ -240,8 +244,11 @@ pub unsafe extern "C" fn rdaemon_check(
 /// groups, gid, uid; core prevention; no_new_privs; streams; signal dispositions; and, after the report to the original
 /// process, the signal mask.
 ///
-/// Call fflush(NULL) first: what is buffered then would be written by both processes. The end of the process between
-/// raises a SIGCHLD in the original one.
+/// Call fflush(NULL) first: what is buffered then would be written by both processes.
+///
+/// On Linux (x86-64, AArch64) the process between shares the memory of the original one, which sleeps meanwhile, so
+/// that the memory is copied once and not twice; no SIGCHLD tells of its end. Elsewhere, and with RDAEMON_CLASSIC_FORK,
+/// it has a copy, and its end raises a SIGCHLD.
 ///
 /// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
 ///
@@ -260,7 +267,8 @@ pub unsafe extern "C" fn rdaemon_check(
 /// there and was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for
 /// it. In a process that does not detach the steps before the failed one stay done.
 ///
-/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each fork. In a process with more
+/// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each copy; those that run before and
+/// in the parent see the number of the process between where that shares the memory. In a process with more
 /// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
 /// it must come before any use of a framework. Since 0.1.0.
 #[unsafe(no_mangle)]

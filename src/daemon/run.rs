@@ -6,7 +6,7 @@ use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
 use crate::grandchild;
 use crate::pidfile::Pidfile;
-use crate::step::fork::{Half, fork_twice};
+use crate::step::fork::{Copies, Half, fork_twice};
 use crate::step::stdio::OpenedStdio;
 use crate::step::{self, Identity};
 use crate::stream::Stream;
@@ -85,7 +85,7 @@ impl<'p> Plan<'p> {
         let deadline = Deadline::after(self.config.timeout);
         let (channel, progress) =
             Channel::new().and_then(|channel| Ok((channel, Progress::new()?))).at(Step::Channel)?;
-        match fork_twice(channel, &progress)? {
+        match fork_twice(channel, &progress, self.copies())? {
             Half::Daemon { writer, mask } => {
                 opened.writer = writer.number();
                 self.run_in_daemon(&mut opened, &writer, progress);
@@ -100,6 +100,11 @@ impl<'p> Plan<'p> {
                 Ok(Daemonized::Original { pid: child.pid, pidfd: child.pidfd.map(OwnedFd::from), channel })
             }
         }
+    }
+
+    /// While the intermediate shares its memory the original process sleeps, and sees no time limit pass.
+    fn copies(&self) -> Copies {
+        if self.has(Flags::CLASSIC_FORK) || self.config.timeout.is_some() { Copies::Twice } else { Copies::Once }
     }
 
     /// Returns only if every step has succeeded, and the original process knows it or has gone.

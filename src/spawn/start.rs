@@ -8,7 +8,7 @@ use crate::channel::{self, Channel, Event};
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
 use crate::step;
-use crate::step::fork::{Grandchild, Half, fork_twice};
+use crate::step::fork::{Copies, Grandchild, Half, fork_twice};
 use crate::sys::child_signals::Set;
 use crate::sys::clone::{Job, Made, Memory, Request, vfork, vfork_is_real};
 use crate::sys::fd::{self, Fd};
@@ -127,10 +127,11 @@ impl Plan<'_> {
     fn start_by_double_fork(&self, prepared: &mut Prepared<'_>) -> Result<Made, Error> {
         let callers = Set::current();
         let progress = Progress::new().at(Step::Channel)?;
-        let (reader, intermediate) = match fork_twice(prepared.channel()?, &progress).map_err(of_spawn)? {
-            Half::Original { reader, intermediate } => (reader, intermediate),
-            Half::Daemon { writer, .. } => self.child(prepared, callers, Some(writer.lend())).run_forked(),
-        };
+        let (reader, intermediate) =
+            match fork_twice(prepared.channel()?, &progress, Copies::Twice).map_err(of_spawn)? {
+                Half::Original { reader, intermediate } => (reader, intermediate),
+                Half::Daemon { writer, .. } => self.child(prepared, callers, Some(writer.lend())).run_forked(),
+            };
         let end = intermediate.reap(Deadline::NEVER);
         let mut grandchild: Option<Grandchild> = None;
         loop {

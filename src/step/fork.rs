@@ -5,8 +5,10 @@ use crate::channel::{self, Channel, Event, Record};
 use crate::deadline::{Deadline, pause};
 use crate::error::{At, Error, Step};
 use crate::sys;
+use crate::sys::clone::call_in_shared_memory;
+use crate::sys::errno;
 use crate::sys::fd::Fd;
-use crate::sys::process::{exit, fork, is_single_threaded};
+use crate::sys::process::{exit, fork, is_single_threaded, wait_options};
 use crate::sys::progress::Progress;
 use crate::sys::signals::Mask;
 use core::ffi::c_int;
@@ -31,8 +33,9 @@ pub enum DoubleFork {
 /// `fork()`, `setsid()`, `fork()`—Continues in a grandchild as well, which belongs to a new session that it does not
 /// lead.
 ///
-/// The process between the two has gone, and is reaped, when the original returns. Not async-signal-safe: fork(2) runs
-/// the handlers of pthread_atfork(3), once for each fork.
+/// The process between the two has gone, and is reaped, when the original returns. On Linux (x86-64, AArch64), in a
+/// process of one thread, it shares the original's memory, which is copied once then. Not async-signal-safe: fork(2) runs
+/// the handlers of pthread_atfork(3), once for each copy.
 ///
 /// # Safety
 ///
@@ -41,7 +44,7 @@ pub enum DoubleFork {
 #[expect(unsafe_code, reason = "declares what the caller promises")]
 pub unsafe fn double_fork() -> Result<DoubleFork, Errno> {
     let (channel, progress) = (Channel::new()?, Progress::new()?);
-    match fork_twice(channel, &progress).map_err(|error| error.errno)? {
+    match fork_twice(channel, &progress, Copies::Once).map_err(|error| error.errno)? {
         Half::Daemon { mask, .. } => {
             mask.install();
             Ok(DoubleFork::Daemon)
@@ -75,39 +78,68 @@ pub(crate) enum Half {
     },
 }
 
-/// The double fork itself. The first record down the channel is the daemon's, with its pid and a pidfd, or the reason
-/// of the intermediate why there is no daemon. Neither of the two returns but the daemon that was not given up.
-pub(crate) fn fork_twice(channel: Channel, progress: &Progress) -> Result<Half, Error> {
-    // Blocked in the original already, no signal can run a handler in, or kill, the half-made child. A process with
-    // more threads cannot have that; there the child's first act must do.
-    let blocked = is_single_threaded().then(Mask::block_all);
-    let forked = fork();
-    if forked == Ok(0) {
-        let mask = blocked.unwrap_or_else(Mask::block_all);
-        return Ok(Half::Daemon { writer: continue_as_intermediate(channel, progress), mask });
-    }
-    blocked.map(Mask::install);
-    let intermediate = Intermediate(forked.at(Step::DoubleFork)?);
-    Ok(Half::Original { reader: channel.reader, intermediate })
+/// How often a double fork copies the process's memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Where that is possible: the intermediate shares the memory of the original process, which sleeps meanwhile, and
+    /// only the daemon gets a copy of it. Not with more threads, as libc's fork(2) takes locks then, which an
+    /// intermediate that is killed would leave locked in the original process.
+    Once,
+    /// As is classic.
+    Twice,
 }
 
-/// Returns in the daemon only.
-fn continue_as_intermediate(Channel { reader, writer }: Channel, progress: &Progress) -> Fd {
-    match super::setsid().at(Step::Setsid).and_then(|_| fork().at(Step::DoubleFork)) {
-        Ok(0) => {
-            drop(reader);
-            introduce(&writer);
-            if progress.is_given_up() {
-                exit(1);
-            }
-            writer
+/// The double fork itself. The first record down the channel is the daemon's, with its pid and a pidfd, or the reason
+/// of the intermediate why there is no daemon. Neither of the two returns but the daemon that was not given up.
+pub(crate) fn fork_twice(channel: Channel, progress: &Progress, copies: Copies) -> Result<Half, Error> {
+    // Blocked in the original already, no signal can run a handler in, or kill, the half-made child. A process with
+    // more threads cannot have that; there the child's first act must do.
+    let mut mask = is_single_threaded().then(Mask::block_all);
+    let may_share = mask.is_some() && copies == Copies::Once;
+    let mut run_intermediate = || {
+        mask.get_or_insert_with(Mask::block_all);
+        make_daemon(&channel, progress);
+    };
+    let shared = if may_share { call_in_shared_memory(&mut run_intermediate) } else { Err(Errno::NOSYS) };
+    let forked = match shared {
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => call_in_copy(&mut run_intermediate),
+        result => result,
+    };
+    let Channel { reader, writer } = channel;
+    if forked == Ok(0) {
+        drop(reader);
+        introduce(&writer);
+        if progress.is_given_up() {
+            exit(1);
         }
+        return Ok(Half::Daemon { writer, mask: mask.unwrap_or_else(Mask::block_all) });
+    }
+    mask.map(Mask::install);
+    let intermediate = Intermediate(forked.at(Step::DoubleFork)?);
+    Ok(Half::Original { reader, intermediate })
+}
+
+/// As [`call_in_shared_memory`], in a process like any other.
+fn call_in_copy(job: &mut impl FnMut()) -> Result<c_int, Errno> {
+    let pid = fork()?;
+    if pid == 0 {
+        job();
+    }
+    Ok(pid)
+}
+
+/// What the intermediate does. Returns in the daemon only.
+fn make_daemon(channel: &Channel, progress: &Progress) {
+    // The errno may be the original's.
+    let forked = super::setsid().at(Step::Setsid).and_then(|_| errno::preserved(fork).at(Step::DoubleFork));
+    match forked {
+        Ok(0) => {}
         Ok(pid) => {
             progress.set_pid(pid);
             exit(0)
         }
         Err(error) => {
-            let _ = channel::send(writer.lend(), Record::failure(error), None);
+            let _ = channel::send(channel.writer.lend(), Record::failure(error), None);
             exit(1)
         }
     }
@@ -146,12 +178,12 @@ impl Intermediate {
     pub(crate) fn reap(self, deadline: Deadline) -> End {
         let pid = Pid::from_raw(self.0);
         let mut end = End::Unknown;
-        let mut options = if deadline.is_never() { WaitOptions::empty() } else { WaitOptions::NOHANG };
+        let mut options = if deadline.is_never() { wait_options() } else { wait_options() | WaitOptions::NOHANG };
         loop {
             match waitpid(pid, options) {
                 Ok(None) if deadline.has_passed() => {
                     let _ = pid.map(|pid| rustix::process::kill_process(pid, Signal::KILL));
-                    options = WaitOptions::empty();
+                    options = wait_options();
                     end = End::TimedOut;
                 }
                 Ok(None) => pause(),

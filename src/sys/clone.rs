@@ -52,6 +52,7 @@ mod native {
     use crate::sys::arch::clone_into;
     use crate::sys::fd::{self, Fd};
     use crate::sys::process::{exit, reap};
+    use crate::sys::rseq::Registration;
     use core::ffi::c_void;
     use core::sync::atomic::{AtomicU8, Ordering};
     use rustix::fd::RawFd;
@@ -76,7 +77,7 @@ mod native {
         clear_handlers: bool,
     }
 
-    unsafe extern "C" fn enter<J: Job>(call: *mut c_void) -> ! {
+    unsafe extern "C" fn enter<J: Job>(call: *mut c_void) {
         // SAFETY: `make` passes a call, which the sleeping parent leaves alone, or of which this process has a copy.
         let call = unsafe { &mut *call.cast::<Call<'_, J>>() };
         if call.clear_handlers {
@@ -147,6 +148,24 @@ mod native {
         Ok(made)
     }
 
+    /// Calls `job` in a process that shares this one's memory, while this one sleeps until that has ended, and answers its
+    /// pid; and 0 where the job returns, which it may do in a process that it has forked. Its end raises no signal. This
+    /// must be a process of one thread, and all signals be blocked.
+    pub(crate) fn call_in_shared_memory<F: FnMut()>(job: &mut F) -> Result<c_int, Errno> {
+        unsafe extern "C" fn call<F: FnMut()>(job: *mut c_void) {
+            // SAFETY: the job is below, in a frame of the sleeping parent's, or in this process's copy of it.
+            (unsafe { &mut *job.cast::<F>() })();
+        }
+        let registration = Registration::of_this_thread().ok_or(Errno::NOSYS)?;
+        let words = [(libc::CLONE_VM | libc::CLONE_VFORK) as usize, 0, 0];
+        // SAFETY: the arguments are clone's, without a stack, and CLONE_VFORK suspends the caller.
+        let pid = unsafe { clone_into(libc::SYS_clone, words, call::<F>, (&raw mut *job).cast()) }?;
+        if pid == 0 {
+            registration.renew();
+        }
+        Ok(pid)
+    }
+
     /// unshare(2) and setns(2) with CLONE_NEWPID leave this process in its own, and make its children in another, which
     /// has no name before it has a process.
     fn children_have_another_namespace() -> bool {
@@ -203,8 +222,12 @@ mod native {
 /// There is no such thing here: fork(2) does it.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod native {
-    use super::{Errno, Job, Made, Request};
+    use super::{Errno, Job, Made, Request, c_int};
     use rustix::fd::RawFd;
+
+    pub(crate) fn call_in_shared_memory<F: FnMut()>(_job: &mut F) -> Result<c_int, Errno> {
+        Err(Errno::NOSYS)
+    }
 
     pub(crate) fn vfork<J: Job>(_request: Request, _job: &mut J, _slot: &mut RawFd) -> Result<Made, Errno> {
         Err(Errno::NOSYS)
@@ -215,4 +238,4 @@ mod native {
     }
 }
 
-pub(crate) use native::{vfork, vfork_is_real};
+pub(crate) use native::{call_in_shared_memory, vfork, vfork_is_real};

@@ -25,6 +25,8 @@ pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod progress;
 pub(crate) mod quiet_write;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod rseq;
 pub(crate) mod signal_fd;
 pub(crate) mod signals;
 pub(crate) mod socket;

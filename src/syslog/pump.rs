@@ -10,7 +10,7 @@ use crate::channel::{self, Channel, Record};
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step, refuse};
 use crate::grandchild;
-use crate::step::fork::{Half, fork_twice};
+use crate::step::fork::{Copies, Half, fork_twice};
 use crate::step::{self, Identity};
 use crate::sys::fd::{self, Act, Fd};
 use crate::sys::poll::{Place, poll};
@@ -69,7 +69,7 @@ pub(crate) fn start_pump(
         log.pid = rustix::process::getpid().as_raw_pid();
     }
     let (channel, progress) = Channel::new().and_then(|channel| Ok((channel, Progress::new()?))).at(Step::LogPump)?;
-    match fork_twice(channel, &progress).map_err(|error| error.of(Step::LogPump))? {
+    match fork_twice(channel, &progress, Copies::Twice).map_err(|error| error.of(Step::LogPump))? {
         Half::Daemon { writer, .. } => {
             let settled = let_go(&log, inputs, &writer).at(Step::LogPump).and_then(|()| settle());
             let report = settled.map_or_else(Record::failure, |()| Record::success(Step::Report, 0));

@@ -19,7 +19,8 @@ pub(super) unsafe fn syscall6(number: c_long, [a, b, c, d, e, f]: [usize; 6]) ->
     answer
 }
 
-/// clone(2) or clone3(2), whose child calls `entry` on the caller's own stack, below this frame.
+/// clone(2) or clone3(2), whose child calls `entry` on the caller's own stack, below this frame. Answers 0 in a process
+/// in which `entry` returns.
 ///
 /// # Safety
 ///
@@ -28,19 +29,19 @@ pub(super) unsafe fn syscall6(number: c_long, [a, b, c, d, e, f]: [usize; 6]) ->
 pub(super) unsafe fn clone_into(
     number: c_long,
     [a, b, c]: [usize; 3],
-    entry: unsafe extern "C" fn(*mut c_void) -> !,
+    entry: unsafe extern "C" fn(*mut c_void),
     argument: *mut c_void,
 ) -> isize {
     let answer;
-    // SAFETY: the system call returns twice in here and once out of here; in the child what is below the stack pointer is
-    // its to use, as the caller sleeps or has another copy.
+    // SAFETY: the system call returns twice in here and once in each memory out of here; in the child what is below the
+    // stack pointer is its to use, as the caller sleeps or has another copy.
     unsafe {
         asm!(
             "svc #0",
             "cbnz x0, 2f",
             "mov x0, x20",
             "blr x21",
-            "brk #1",
+            "mov x0, xzr",
             "2:",
             in("x8") number,
             inlateout("x0") a => answer,
@@ -51,3 +52,27 @@ pub(super) unsafe fn clone_into(
     }
     answer
 }
+
+/// The thread pointer, and where libc says at what distance from it, and in how many bytes, the thread's rseq area is;
+/// null where libc has none.
+pub(in crate::sys) fn rseq_area() -> (usize, *const isize, *const u32) {
+    let (thread, offset, size);
+    // SAFETY: reads the thread pointer and two entries of the GOT.
+    unsafe {
+        asm!(
+            ".weak __rseq_offset",
+            ".weak __rseq_size",
+            "mrs {thread}, tpidr_el0",
+            "adrp {offset}, :got:__rseq_offset",
+            "ldr {offset}, [{offset}, :got_lo12:__rseq_offset]",
+            "adrp {size}, :got:__rseq_size",
+            "ldr {size}, [{size}, :got_lo12:__rseq_size]",
+            thread = out(reg) thread, offset = out(reg) offset, size = out(reg) size,
+            options(nostack, preserves_flags, pure, readonly),
+        );
+    }
+    (thread, offset, size)
+}
+
+/// What precedes an abort handler of rseq(2).
+pub(in crate::sys) const RSEQ_SIGNATURE: u32 = 0xd428_bc00;

@@ -9,6 +9,8 @@ mod native;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::ffi::c_void;
 use core::ffi::{c_int, c_long};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) use native::{RSEQ_SIGNATURE, rseq_area};
 use rustix::io::Errno;
 
 /// A system call with up to four arguments that answers an int: an fd, or 0.
@@ -32,7 +34,8 @@ pub(super) unsafe fn syscall6(number: c_long, arguments: [usize; 6]) -> Result<c
     answer(unsafe { native::syscall6(number, arguments) })
 }
 
-/// clone(2) or clone3(2): the pid of the child, which calls `entry` on the caller's own stack, below this frame.
+/// clone(2) or clone3(2): the pid of the child, which calls `entry` on the caller's own stack, below this frame; and 0 in
+/// a process in which `entry` returns.
 ///
 /// # Safety
 ///
@@ -42,7 +45,7 @@ pub(super) unsafe fn syscall6(number: c_long, arguments: [usize; 6]) -> Result<c
 pub(super) unsafe fn clone_into(
     number: c_long,
     arguments: [usize; 3],
-    entry: unsafe extern "C" fn(*mut c_void) -> !,
+    entry: unsafe extern "C" fn(*mut c_void),
     argument: *mut c_void,
 ) -> Result<c_int, Errno> {
     // SAFETY: the caller promised what this asks.
