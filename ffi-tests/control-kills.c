@@ -212,7 +212,7 @@ static void kill_at_each_call(enum trace_role role) {
     CHECK(scene->result >= 0);
     int calls = scene->trace.of[role].calls;
     NOTE("the %s makes %d system calls", role_names[role], calls);
-    CHECK(calls > 3);
+    CHECK(calls > 2);
     scene->request.action = TRACE_SIGNAL;
     scene->request.value = SIGKILL;
     worked = named = 0;

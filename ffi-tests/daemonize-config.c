@@ -88,7 +88,7 @@ TEST(a_config_of_absurd_size_is_refused) {
 }
 
 TEST(unknown_flags_are_refused) {
-    for (uint32_t flag = RDAEMON_KEEP_LISTEN_FDS * 2U; flag; flag <<= 1)
+    for (uint32_t flag = RDAEMON_CLASSIC_FORK * 2U; flag; flag <<= 1)
         refused((struct rdaemon_config){.flags = flag}, -EINVAL, RDAEMON_STEP_CONFIG);
 }
 
