@@ -22,11 +22,12 @@ pub(crate) use found::{Found, Presence, clean};
 use crate::deadline::{Deadline, pause};
 use crate::error::{Error, Step};
 use crate::file::FileId;
+use crate::sys;
 use crate::sys::cstr::at_start_of;
 use crate::sys::fd::{self, Fd};
 use core::ffi::{CStr, c_char};
 use rustix::fd::{BorrowedFd, RawFd};
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 bitflags::bitflags! {
@@ -265,7 +266,7 @@ impl Pidfile {
 
     fn unlink(&self) -> Result<(), Errno> {
         let (directory, name) = self.place()?;
-        rustix::fs::unlinkat(directory, name, AtFlags::empty())
+        sys::path::unlink(directory, name)
     }
 
     /// Where it is: `ESTALE` when another file, or none, is there.
@@ -316,7 +317,7 @@ fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pid
                 Ok(None) => {}
                 Err(errno) => {
                     if is_new {
-                        let _ = rustix::fs::unlinkat(directory.lend(), name, AtFlags::empty());
+                        let _ = sys::path::unlink(directory.lend(), name);
                     }
                     return Err(errno);
                 }

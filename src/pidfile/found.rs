@@ -102,7 +102,7 @@ pub(crate) fn clean(path: &CStr) -> Result<(), Errno> {
                 let stat = check(&file)?;
                 number::read(file.lend())?;
                 if FileId::of(&stat).is_at(directory.lend(), name)? {
-                    return rustix::fs::unlinkat(directory.lend(), name, rustix::fs::AtFlags::empty());
+                    return crate::sys::path::unlink(directory.lend(), name);
                 }
             }
         }

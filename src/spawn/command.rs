@@ -2,9 +2,10 @@
 
 use crate::sys::cstr::at_start_of;
 use crate::sys::env;
+use crate::sys::path::is_executable;
 use crate::sys::strings::{StringPlace, Strings, Thin};
 use core::ffi::{CStr, c_char};
-use rustix::fs::{Access, AtFlags, CWD, FileType};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 /// Where commands are where nobody says so.
@@ -77,13 +78,7 @@ impl Candidate {
         let path = at_start_of(&self.bytes).ok_or(Errno::NAMETOOLONG)?;
         let stat = rustix::fs::stat(path).map_err(|_| Errno::NOENT)?;
         let is_file = FileType::from_raw_mode(stat.st_mode as _) == FileType::RegularFile;
-        let access = |flags| rustix::fs::accessat(CWD, path, Access::EXEC_OK, flags);
-        // A seccomp filter that does not know faccessat2(2) may answer so.
-        let executable = match access(AtFlags::EACCESS) {
-            Err(Errno::PERM) => access(AtFlags::empty()),
-            result => result,
-        };
-        if is_file && executable.is_ok() { Ok(()) } else { Err(Errno::NOENT) }
+        if is_file && is_executable(path) { Ok(()) } else { Err(Errno::NOENT) }
     }
 
     #[allow(clippy::unnecessary_cast, reason = "c_char has a sign on some systems")]

@@ -21,6 +21,7 @@ pub(crate) mod launchd;
 pub(crate) mod limits;
 #[cfg(rdaemon_artifact)]
 mod panic;
+pub(crate) mod path;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod progress;
