@@ -2,6 +2,7 @@
 # make demo       the example daemon on real input
 # make check      all tests
 # make check-cross  archive and examples for other systems, linked and not run; takes minutes, and the network once
+# make check-systemd  daemons as units of real systemd, process 1 of a container; by hand, as root, the network once
 # make bench-spawn  what rdaemon_spawn costs beside other ways; takes minutes
 # make header     include/rdaemon.h anew, with the pinned cbindgen (make check-header: is it up to date?)
 # make install    DESTDIR= prefix=/usr/local; also make uninstall
@@ -102,6 +103,10 @@ check-symbols: librdaemon.a target/proof/rdaemon.o
 .PHONY: check-cross
 check-cross:
 	@$(MAKE) --no-print-directory -C cross check CARGO='$(CARGO)' SMALL='$(SMALL)'
+
+.PHONY: check-systemd
+check-systemd: librdaemon.a
+	@$(MAKE) --no-print-directory -C ffi-tests/systemd check
 
 .PHONY: clean
 clean:
