@@ -409,7 +409,7 @@ static struct rdaemon_stream output(const struct options *options, int fd) {
 
 static struct rdaemon_config describe_daemon(const struct options *options, const int32_t *report) {
     struct rdaemon_config config = {
-        .detach = options->foreground ? RDAEMON_DETACH_NO : RDAEMON_DETACH_AUTO,
+        .detach = options->foreground ? RDAEMON_DETACH_NO : RDAEMON_DETACH_YES,
         .working_directory = options->chdir,
         .chroot_directory = options->chroot,
         .umask = options->umask,

@@ -258,6 +258,15 @@ def an_init_script_may_give_every_action_all_options(t):
 
 
 @case
+def a_start_detaches_from_a_service_manager_too(t):
+    """As systemd, which runs init scripts, waits for the end of the process that it has started."""
+    command = 'SYSTEMD_EXEC_PID=$$ exec "$@"'
+    said = run("sh", "-c", command, "sh", *t.command("start", program=SLEEP)).stdout
+    contains(said, "started as process")
+    t.stop(int(read(t.pidfile)))
+
+
+@case
 def signals_have_names_with_and_without_sig_and_numbers(t):
     wanted = {
         signal.SIGUSR1: ("USR1", "SIGUSR1", "usr1", "sigusr1", "10"),
