@@ -19,8 +19,9 @@ use rustix::io::Errno;
 pub enum rdaemon_detach {
     /// Yes, unless a service manager started this process, which then is the daemon already: see rdaemon_started_by().
     RDAEMON_DETACH_AUTO = 0,
-    /// Yes. Refused with -EALREADY when this process was given sockets to serve, as its manager would lose sight of it,
-    /// unless RDAEMON_DETACH_ACTIVATED insists.
+    /// Yes, as a unit of Type=forking and an init script want it, whose manager awaits the end of this process. Refused
+    /// with -EALREADY when this process was given sockets to serve, as its manager would lose sight of it, unless
+    /// RDAEMON_DETACH_ACTIVATED insists.
     RDAEMON_DETACH_YES = 1,
     /// No: this process becomes the daemon.
     RDAEMON_DETACH_NO = 2,
