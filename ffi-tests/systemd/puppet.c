@@ -14,9 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static FILE *orders, *answers;
+static int32_t listener = -1;
 
 static void answer(const char *what, long result) {
     fprintf(answers, "%s %ld\n", what, result);
@@ -118,6 +120,17 @@ static long take(const char *argument) {
     return count == 1 ? fd : count < 0 ? count : -E2BIG;
 }
 
+/* Serves one client with a byte. */
+static long serve(const char *argument) {
+    (void)argument;
+    int fd = accept(listener, NULL, NULL);
+    if (fd < 0)
+        return -errno;
+    long sent = send(fd, "!", 1, MSG_NOSIGNAL);
+    close(fd);
+    return sent;
+}
+
 static long end(const char *argument) {
     answer("end", 0);
     exit(atoi(argument));
@@ -142,6 +155,7 @@ static const struct order {
     {"store", 0, store},
     {"forget", 0, forget},
     {"take", 0, take},
+    {"serve", 0, serve},
     {"end", 0, end},
 };
 
@@ -154,9 +168,16 @@ static long obey(const char *name, const char *argument) {
 
 /* ---- the process ---- */
 
+/* With the socket that it was given, if any. */
 static void detach(const char *pidfile) {
+    listener = rdaemon_listen_fd(NULL, 0);
     struct rdaemon_config config = {
-        .detach = RDAEMON_DETACH_YES, .pidfile = pidfile, .flags = RDAEMON_NOTIFY_READY};
+        .flags = RDAEMON_NOTIFY_READY | (listener >= 0 ? RDAEMON_DETACH_ACTIVATED : 0),
+        .detach = RDAEMON_DETACH_YES,
+        .pidfile = pidfile,
+        .files_preserve = &listener,
+        .files_preserve_len = listener >= 0,
+    };
     struct rdaemon_daemon daemon;
     int pid = rdaemon_daemonize(RDAEMON_SIZED(&config), RDAEMON_SIZED(&daemon), NULL, 0);
     if (pid == 0)

@@ -8,6 +8,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -124,7 +125,7 @@ class Fixture:
             self.unit(unit, read(os.path.join(PYLAUNCHD, "systemd", unit)))
         text = read(os.path.join(UNITS, "pylaunchd.service"))
         equal((text.count(" --agent "), text.count("--idle-seconds 300\n")), (1, 1))
-        text = text.replace(" --agent ", " %s --agent " % route).replace("--idle-seconds 300", "--idle-seconds " + idle_seconds)
+        text = text.replace(" --agent ", " %s --agent " % route).replace("seconds 300", "seconds " + idle_seconds)
         self.unit("pylaunchd.service", "\n".join([text, *settings]) + "\n")
         SYSTEM.systemctl("start", "pylaunchd.socket")
         return "pylaunchd.service"
@@ -600,6 +601,22 @@ def a_start_that_fails_is_a_failure_of_the_unit(t):
     equal(run("systemctl", "start", unit).returncode, 1)
     equal((SYSTEM.show(unit, "ActiveState"), SYSTEM.show(unit, "Result")), ("failed", "exit-code"))
     contains(t.journal.text("_PID=1", "UNIT=" + unit), "Control process exited, code=exited, status=1/FAILURE")
+
+
+@case
+def a_daemon_that_insists_detaches_with_its_socket(t):
+    puppet = t.puppet(*FORKING, options="--detach " + PIDFILE, start=False)
+    address = t.path("socket")
+    SYSTEM.systemctl("start", t.unit("puppet.socket", "[Socket]\nListenStream=%s\n" % address))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+        puppet.expect_start()
+        SYSTEM.await_state(puppet.unit, "active", "running")
+        expect_main_process(puppet)
+        equal((puppet.ask("serve"), client.recv(1)), (1, b"!"))
+    SYSTEM.end(puppet.unit)
+    equal(SYSTEM.state("puppet.socket"), ("active", "listening"))
+    t.journal.expect_no_complaint(puppet.unit)
 
 
 # ---- Type=exec: the daemon does not detach ----
