@@ -300,7 +300,10 @@ def an_idle_pylaunchd_ends_and_the_next_connection_starts_it_again(t, route):
 
 @each_route
 def no_client_is_lost_while_pylaunchd_ends(t, route):
-    """They come just when it has been idle for long enough, a little earlier, and a little later."""
+    """They come just when it has been idle for long enough, a little earlier, and a little later.
+
+    By default systemd would give up a unit that is started more than 5 times within 10 seconds.
+    """
     unit = t.pylaunchd(route, "[Unit]", "StartLimitIntervalSec=0", idle_seconds="0.2")
     answers = []
 
