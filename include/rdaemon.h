@@ -68,6 +68,8 @@
  * - The library never allocates, prints or exits the caller, and takes no mutex; but a daemon made by
  *   rdaemon_control_start() or _restart() ends with exit(3), and libc may allocate in rdaemon_real_users() and
  *   rdaemon_find_user(). Each comment tells whether a function is async-signal-safe and thread-safe.
+ * - No function is a cancellation point (pthreads(7)), but for what libc does in rdaemon_real_users() and
+ *   rdaemon_find_user(). Do not let a thread be cancelled in a function of yours that the library calls.
  */
 
 #include <stddef.h>

@@ -22,10 +22,10 @@ fn set(value: c_int) {
     unsafe { *location() = value }
 }
 
-/// Runs `f` and leaves errno as it was.
+/// Runs `f`, which C or the kernel has called: errno is left as it was, and the thread is not cancelled meanwhile.
 pub(crate) fn preserved<T>(f: impl FnOnce() -> T) -> T {
     let before = get();
-    let result = f();
+    let result = super::cancellation::disabled(f);
     set(before);
     result
 }

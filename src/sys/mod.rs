@@ -8,6 +8,7 @@
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod arch;
+mod cancellation;
 pub(crate) mod child_signals;
 pub(crate) mod clock;
 pub(crate) mod clone;
