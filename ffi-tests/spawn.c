@@ -3,6 +3,7 @@
 #include "rdaemon.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -149,10 +150,11 @@ TEST_BOTH_WAYS(a_thread_spawns_as_well) {
 
 TEST_BOTH_WAYS(a_thread_with_little_stack_spawns) {
     struct spawned spawned;
+    size_t least = (size_t)PTHREAD_STACK_MIN, size = least > 32 * 1024 ? least : 32 * 1024;
     pthread_attr_t attributes;
     pthread_t thread;
     pthread_attr_init(&attributes);
-    CHECK_INT(pthread_attr_setstacksize(&attributes, 32 * 1024), 0);
+    CHECK_INT(pthread_attr_setstacksize(&attributes, size), 0);
     CHECK_INT(pthread_create(&thread, &attributes, spawn_in_thread, &spawned), 0);
     CHECK_INT(pthread_join(thread, NULL), 0);
     CHECK_INT(reap(&spawned), 5 << 8);
