@@ -393,7 +393,7 @@ int trace_run(const struct trace_request *request, int limit_ms, struct trace_re
     struct sigaction old_action;
     sigaction(SIGALRM, &alarm_action, &old_action);
     set_alarm(limit_ms);
-    if (write(go, "", 1) != 1)
+    if (error == 0 && write(go, "", 1) != 1)
         kill(pid, SIGKILL);
     follow(&t);
     set_alarm(0);
