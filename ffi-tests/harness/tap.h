@@ -10,7 +10,7 @@
  *
  * Write no main() and no list of cases: TEST registers itself. A case passes when it made at least
  * one check, no check failed in any process of the case, it ended with status 0, and it left no
- * living process behind.
+ * living process behind, unless it was skipped.
  *
  * A failed check ends the process it failed in. Results live in memory shared by the runner and
  * every process forked below it, because the code under test may close every descriptor, change
@@ -20,6 +20,9 @@
  * or handled, umask 022, and as a child subreaper: it can wait for any process below it.
  *
  * Usage: program [substring of the names of the cases to run]
+ *
+ * RDAEMON_SKIPS is a file of lines "program case reason": each of these cases is a SKIP_PLATFORM,
+ * and must exist. RDAEMON_PATIENCE is how many times as long as they say time limits are.
  */
 #ifndef TAP_H
 #define TAP_H
@@ -35,6 +38,7 @@ struct test {
     void (*run)(void);
     int time_limit_ms;  /* 0: a minute */
     bool leaves_strays; /* processes that outlive the case are killed without a word */
+    const char *listed; /* the reason that RDAEMON_SKIPS has */
     struct test *next;
 };
 
