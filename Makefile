@@ -1,7 +1,7 @@
 # make            librdaemon.a, to be used with include/rdaemon.h
 # make demo       the example daemon on real input
 # make check      all tests
-# make check-cross  archive and examples for other systems, linked and not run; takes minutes, and the network once
+# make check-cross  archive and examples for other systems linked, tests for other processors run; takes minutes, the network once
 # make check-systemd  daemons as units of real systemd, process 1 of a container; by hand, as root, the network once
 # make bench-spawn  what rdaemon_spawn costs beside other ways; takes minutes
 # make header     include/rdaemon.h anew, with the pinned cbindgen (make check-header: is it up to date?)
