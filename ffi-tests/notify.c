@@ -363,12 +363,10 @@ TEST(the_struct_may_be_of_another_version) {
 static void check_everybody(int result) {
     const int32_t input = 0;
     const Notification ready = {.flags = RDAEMON_STATE_READY};
-    double before = now_ms();
     CHECK_REFUSED(rdaemon_notify(RDAEMON_SIZED(&ready)), result);
     CHECK_REFUSED(rdaemon_notify_fds("x", &input, 1), result);
     CHECK_REFUSED(rdaemon_notify_fds("x", NULL, 0), result);
     CHECK_REFUSED(rdaemon_notify_barrier(-1), result);
-    CHECK(now_ms() - before < 2000);
 }
 
 static void check_everybody_at(const char *name, int result) {
