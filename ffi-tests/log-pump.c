@@ -125,7 +125,7 @@ static void all_ends(void) {
     while (find_children(pumps, 1) > 0)
         CHECK_INT(wait_for_exit(pumps[0]), 0);
     receiver_end(&receiver);
-    while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
+    while (waitpid(-1, NULL, __WALL) > 0)
         continue;
     CHECK_INT(errno, ECHILD);
 }
