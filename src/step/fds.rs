@@ -169,10 +169,9 @@ const WORDS: usize = 1024;
 const SPAN: u32 = WORDS as u32 * 64;
 
 impl<'a> Window<'a> {
+    /// It shows no stretch yet: one that is moved once it is filled is on the stack twice.
     fn new(keep: [&'a [RawFd]; 2]) -> Window<'a> {
-        let mut window = Window { keep, start: 0, bits: [0; WORDS], next: 0 };
-        window.move_to(0);
-        window
+        Window { keep, start: u32::MAX, bits: [0; WORDS], next: 0 }
     }
 
     fn kept(&self) -> impl Iterator<Item = u32> + use<'a> {
