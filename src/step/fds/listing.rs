@@ -11,7 +11,7 @@ pub(super) fn each_open_fd(visit: &mut impl FnMut(RawFd)) -> Result<(), Errno> {
     if rustix::fs::fstatfs(directory.lend())?.f_type != PROC_SUPER_MAGIC {
         return Err(Errno::NOSYS);
     }
-    let mut buffer = [0; 2048];
+    let mut buffer = [0; 1024];
     loop {
         let length = crate::sys::fd::getdents(&directory, &mut buffer)?;
         if length == 0 {
