@@ -98,7 +98,7 @@ check-ffi: librdaemon.a target/launchd/librdaemon.a examples
 check-symbols: librdaemon.a target/proof/rdaemon.o
 	$(CARGO) build --quiet --locked --lib --target-dir target/plain
 	ffi-tests/check-symbols librdaemon.a target/proof/rdaemon.o target/plain/debug/librdaemon.rlib
-	ffi-tests/check-child target/artifact/rdaemon.o
+	ffi-tests/check-object target/artifact/rdaemon.o $(HEADER) src/capi/*.rs
 
 .PHONY: check-cross
 check-cross:

@@ -61,6 +61,8 @@
  *   but a handle: struct rdaemon_pidfile, rdaemon_child, rdaemon_communication, rdaemon_syslog.
  * - Time limits are in milliseconds of CLOCK_MONOTONIC; -1 is for ever, any other negative one -EINVAL. A signal does
  *   not end a wait.
+ * - Stack. A function needs less than 4 KiB, unless its comment tells how much; what libc and your own functions need
+ *   comes on top.
  * - Strings and arrays are borrowed for the call. A pointer that is not NULL must point to what its type and its size
  *   or length say; a string ends with a NUL.
  * - Fds. Every fd that the library makes is CLOEXEC and >= 3, unless its comment says otherwise. An fd is yours to
@@ -1010,7 +1012,7 @@ int rdaemon_double_fork(int *ret_pidfd);
 ///
 /// Returns 0, -EINVAL for a negative lowest, an unknown flag or a NULL keep, or the error of close_range(2) when no
 /// way was left; some fds may be closed then.
-/// Async-signal-safe; needs about 20 KiB of stack. Other threads must not be using the fds. Since 0.1.0.
+/// Async-signal-safe; needs about 10 KiB of stack. Other threads must not be using the fds. Since 0.1.0.
 int rdaemon_close_fds(int lowest,
                       const int32_t *keep,
                       size_t keep_len,
@@ -1095,7 +1097,7 @@ int rdaemon_reset_signals(void);
 /// missing or superfluous handler, more than 128 lines, or a short pidfile; -E2BIG for a pidfile with unknown fields.
 /// On any of these nothing has changed.
 /// Async-signal-safe. Not thread-safe with itself, nor while another thread handles a signal that an earlier map
-/// terminates on. Since 0.1.0.
+/// terminates on. Needs about 7 KiB of stack. Since 0.1.0.
 int rdaemon_set_signals(const struct rdaemon_signal_action *map,
                         size_t map_len,
                         const struct rdaemon_pidfile *pidfile,
@@ -1136,7 +1138,7 @@ int rdaemon_no_new_privs(void);
 /// ftruncate(2).
 /// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
 /// mode and owner of the options.
-/// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
+/// Async-signal-safe, thread-safe; needs about 6 KiB of stack. Since 0.1.0.
 int rdaemon_pidfile_open(const char *path,
                          const struct rdaemon_pidfile_options *options,
                          size_t options_size,
@@ -1200,7 +1202,8 @@ int rdaemon_pidfile_close(struct rdaemon_pidfile *pidfile,
 ///
 /// Returns 0, or what rdaemon_daemonize() returns with the step RDAEMON_STEP_CONFIG. rdaemon_control_start() refuses
 /// more.
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
+/// 6 KiB of stack. Since 0.1.0.
 int rdaemon_check(const struct rdaemon_config *config,
                   size_t config_size,
                   struct rdaemon_status *ret_status,
@@ -1241,7 +1244,7 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each copy; those that run before and
 /// in the parent see the number of the process between where that shares the memory. In a process with more
 /// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
-/// it must come before any use of a framework. Since 0.1.0.
+/// it must come before any use of a framework. Needs about 22 KiB of stack. Since 0.1.0.
 int rdaemon_daemonize(const struct rdaemon_config *config,
                       size_t config_size,
                       struct rdaemon_daemon *ret_daemon,
@@ -1351,7 +1354,7 @@ int rdaemon_spawn(const struct rdaemon_spawn_config *config,
 /// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
 /// the steps before the failed one stay done, ids are changed in the calling thread alone, and a file that was created
 /// may be left.
-/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 16 KiB of stack. Since 0.1.0.
+/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 14 KiB of stack. Since 0.1.0.
 int rdaemon_exec(const struct rdaemon_spawn_config *config,
                  size_t config_size,
                  struct rdaemon_status *ret_status,
@@ -1440,7 +1443,7 @@ int rdaemon_communicate(struct rdaemon_child *child,
 /// after the program has ended makes it -ETIMEDOUT, unless RDAEMON_COMMUNICATE_UNTIL_EXIT is set. After a failure the
 /// program was killed and reaped, and the buffers hold what had come; a program that may not be killed, as it runs with
 /// another user's rights, goes on, and ret_status->pid is its pid.
-/// Async-signal-safe and thread-safe as rdaemon_spawn() is. Needs about 32 KiB of stack. Since 0.1.0.
+/// Async-signal-safe and thread-safe as rdaemon_spawn() is. Needs about 30 KiB of stack. Since 0.1.0.
 int rdaemon_run(const struct rdaemon_spawn_config *config,
                 size_t config_size,
                 struct rdaemon_communication *communication,
@@ -1558,7 +1561,8 @@ int rdaemon_control_stop(const char *pidfile,
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions of atexit(3) run in the
 /// daemon too, after the pidfile is gone; they should take less than a second, for which a next start waits.
 /// Not async-signal-safe; threads as with rdaemon_daemonize(). A process that another thread forks during the call, and
-/// that executes no program, inherits the pidfile's lock, and holds it as a worker does. Since 0.1.0.
+/// that executes no program, inherits the pidfile's lock, and holds it as a worker does. Needs about 22 KiB of stack.
+/// Since 0.1.0.
 int rdaemon_control_start(const struct rdaemon_config *config,
                           size_t config_size,
                           const struct rdaemon_worker *worker,
@@ -1577,7 +1581,7 @@ int rdaemon_control_start(const struct rdaemon_config *config,
 /// Returns the new daemon's pid (> 0), or what those two return on failure, but for -EBADMSG. -EEXIST when another
 /// start was quicker, or, with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.
 /// Not async-signal-safe; threads as with rdaemon_control_start(). The daemon must not call it for its own pidfile.
-/// Since 0.1.0.
+/// Needs about 22 KiB of stack. Since 0.1.0.
 int rdaemon_control_restart(const struct rdaemon_config *config,
                             size_t config_size,
                             const struct rdaemon_worker *worker,
@@ -1661,7 +1665,8 @@ int rdaemon_listen_fd(const char *name,
 /// status with control characters, a bad number, or a NOTIFY_SOCKET that is neither an absolute path nor an abstract
 /// address ("@name"); -ENAMETOOLONG for one that no socket has; -EMSGSIZE for more than 4096 bytes; -EAGAIN when the
 /// manager does not read for 5 seconds; or any error of socket(2), connect(2) and send(2).
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
+/// 10 KiB of stack. Since 0.1.0.
 int rdaemon_notify(const struct rdaemon_notification *notification,
                    size_t notification_size);
 
@@ -1672,7 +1677,8 @@ int rdaemon_notify(const struct rdaemon_notification *notification,
 /// forgotten.
 ///
 /// Returns as rdaemon_notify() does; -EINVAL also for more than 253 fds; -EBADF for one that is not open.
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
+/// 10 KiB of stack. Since 0.1.0.
 int rdaemon_notify_fds(const char *name,
                        const int32_t *fds,
                        size_t fds_len);
@@ -1682,7 +1688,8 @@ int rdaemon_notify_fds(const char *name,
 /// timeout_ms is a time limit (see the conventions).
 ///
 /// Returns as rdaemon_notify() does, but -ETIMEDOUT also when the manager does not read.
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
+/// 10 KiB of stack. Since 0.1.0.
 int rdaemon_notify_barrier(int timeout_ms);
 
 /// Tells how often the service manager wants RDAEMON_STATE_WATCHDOG, at the least: WATCHDOG_USEC. Twice as often is
@@ -1756,7 +1763,7 @@ int rdaemon_syslog_close(struct rdaemon_syslog *log, size_t log_size);
 /// Returns the fd, yours to close; -EINVAL for NULL, a handle that was not opened, a priority that does not exist or a
 /// bad identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
 /// killed.
-/// Not async-signal-safe; threads as with rdaemon_double_fork(). Since 0.1.0.
+/// Not async-signal-safe; threads as with rdaemon_double_fork(). Needs about 12 KiB of stack. Since 0.1.0.
 int rdaemon_log_pump(const struct rdaemon_syslog *log,
                      size_t log_size,
                      int priority,

@@ -185,7 +185,7 @@ pub unsafe extern "C" fn rdaemon_communicate(
 /// after the program has ended makes it -ETIMEDOUT, unless RDAEMON_COMMUNICATE_UNTIL_EXIT is set. After a failure the
 /// program was killed and reaped, and the buffers hold what had come; a program that may not be killed, as it runs with
 /// another user's rights, goes on, and ret_status->pid is its pid.
-/// Async-signal-safe and thread-safe as rdaemon_spawn() is. Needs about 32 KiB of stack. Since 0.1.0.
+/// Async-signal-safe and thread-safe as rdaemon_spawn() is. Needs about 30 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_run(
     config: *const rdaemon_spawn_config,

@@ -223,7 +223,8 @@ pub unsafe extern "C" fn rdaemon_control_stop(
 /// Call fflush(NULL) first: what is buffered then would be written by both processes. Functions of atexit(3) run in the
 /// daemon too, after the pidfile is gone; they should take less than a second, for which a next start waits.
 /// Not async-signal-safe; threads as with rdaemon_daemonize(). A process that another thread forks during the call, and
-/// that executes no program, inherits the pidfile's lock, and holds it as a worker does. Since 0.1.0.
+/// that executes no program, inherits the pidfile's lock, and holds it as a worker does. Needs about 22 KiB of stack.
+/// Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_control_start(
     config: *const rdaemon_config,
@@ -255,7 +256,7 @@ pub unsafe extern "C" fn rdaemon_control_start(
 /// Returns the new daemon's pid (> 0), or what those two return on failure, but for -EBADMSG. -EEXIST when another
 /// start was quicker, or, with a pid of 0 in ret_status, when workers of the old daemon still hold the pidfile.
 /// Not async-signal-safe; threads as with rdaemon_control_start(). The daemon must not call it for its own pidfile.
-/// Since 0.1.0.
+/// Needs about 22 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_control_restart(
     config: *const rdaemon_config,

@@ -73,7 +73,8 @@ impl rdaemon_notification {
 /// status with control characters, a bad number, or a NOTIFY_SOCKET that is neither an absolute path nor an abstract
 /// address ("@name"); -ENAMETOOLONG for one that no socket has; -EMSGSIZE for more than 4096 bytes; -EAGAIN when the
 /// manager does not read for 5 seconds; or any error of socket(2), connect(2) and send(2).
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
+/// 10 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_notify(notification: *const rdaemon_notification, notification_size: usize) -> c_int {
     answer(|| notify::notify(&sized_in(notification, notification_size)?.notification()?).map(c_int::from))
@@ -86,7 +87,8 @@ pub unsafe extern "C" fn rdaemon_notify(notification: *const rdaemon_notificatio
 /// forgotten.
 ///
 /// Returns as rdaemon_notify() does; -EINVAL also for more than 253 fds; -EBADF for one that is not open.
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
+/// 10 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_notify_fds(name: *const c_char, fds: *const i32, fds_len: usize) -> c_int {
     answer(|| {
@@ -104,7 +106,8 @@ pub unsafe extern "C" fn rdaemon_notify_fds(name: *const c_char, fds: *const i32
 /// timeout_ms is a time limit (see the conventions).
 ///
 /// Returns as rdaemon_notify() does, but -ETIMEDOUT also when the manager does not read.
-/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
+/// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
+/// 10 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_notify_barrier(timeout_ms: c_int) -> c_int {
     answer(|| notify::barrier(limit(timeout_ms)?).map(c_int::from))

@@ -127,7 +127,7 @@ impl From<Pidfile> for rdaemon_pidfile {
 /// ftruncate(2).
 /// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
 /// mode and owner of the options.
-/// Async-signal-safe, thread-safe; needs about 5 KiB of stack. Since 0.1.0.
+/// Async-signal-safe, thread-safe; needs about 6 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_pidfile_open(
     path: *const c_char,

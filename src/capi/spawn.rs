@@ -366,7 +366,7 @@ pub unsafe extern "C" fn rdaemon_spawn(
 /// Returns only on failure, with a negative errno as rdaemon_spawn() does. The process should end then, with _exit(2):
 /// the steps before the failed one stay done, ids are changed in the calling thread alone, and a file that was created
 /// may be left.
-/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 16 KiB of stack. Since 0.1.0.
+/// Async-signal-safe. Not thread-safe: it changes the process. Needs about 14 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_exec(
     config: *const rdaemon_spawn_config,

@@ -63,7 +63,7 @@ pub enum rdaemon_close_fds_flags {
 ///
 /// Returns 0, -EINVAL for a negative lowest, an unknown flag or a NULL keep, or the error of close_range(2) when no
 /// way was left; some fds may be closed then.
-/// Async-signal-safe; needs about 20 KiB of stack. Other threads must not be using the fds. Since 0.1.0.
+/// Async-signal-safe; needs about 10 KiB of stack. Other threads must not be using the fds. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_close_fds(lowest: c_int, keep: *const i32, keep_len: usize, flags: u32) -> c_int {
     const CLOEXEC: u32 = rdaemon_close_fds_flags::RDAEMON_CLOSE_FDS_CLOEXEC as u32;
@@ -299,7 +299,7 @@ impl SignalMap {
 /// missing or superfluous handler, more than 128 lines, or a short pidfile; -E2BIG for a pidfile with unknown fields.
 /// On any of these nothing has changed.
 /// Async-signal-safe. Not thread-safe with itself, nor while another thread handles a signal that an earlier map
-/// terminates on. Since 0.1.0.
+/// terminates on. Needs about 7 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_set_signals(
     map: *const rdaemon_signal_action,
