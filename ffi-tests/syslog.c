@@ -327,6 +327,23 @@ TEST(an_escape_is_not_split) {
     receiver_end(&receiver);
 }
 
+TEST(an_escape_before_bytes_that_go_on_is_not_split) {
+    begin_receiving();
+    int next = 0;
+    for (int shift = 0; shift < 6; shift++) {
+        char text[2048] = "xxxxxx";
+        int first = next;
+        for (size_t k = 6; k < sizeof text; k++)
+            text[k] = k % 3 ? '\x01' : '\x80';
+        comes_in_pieces(text + 6 - shift, 1500, &next, LEAST);
+        for (int i = first + 1; i < next; i++) {
+            char begins_with = receiver_message(&receiver, i)[strlen(info(""))];
+            CHECK(begins_with == '\\' || begins_with == '\x80');
+        }
+    }
+    receiver_end(&receiver);
+}
+
 /* A mebibyte that has a bit of everything, and its own position every few bytes. */
 static char *mebibyte(void) {
     static const char mixture[] = "\0 \xf0\x90\x8d\x88\x1b<3> \xe2\x82\xac\0\0\x80\t";

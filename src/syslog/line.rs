@@ -72,8 +72,9 @@ impl Line {
         let text = self.text.get(..self.length).unwrap_or_default();
         let continued = text.iter().rev().take_while(|byte| is_continuation(byte)).count();
         let start = self.length.saturating_sub(continued + 1);
+        let is_lead = text.get(start).is_some_and(|byte| byte & 0xc0 == 0xc0);
         // Four bytes are the longest; what is longer, or fills everything, is no UTF-8.
-        if continued > 2 || start == 0 { self.length } else { start }
+        if continued > 2 || start == 0 || !is_lead { self.length } else { start }
     }
 
     fn send_until(&mut self, end: usize, send: Send<'_>) {
