@@ -1,6 +1,7 @@
 # make            librdaemon.a, to be used with include/rdaemon.h
 # make demo       the example daemon on real input
 # make check      all tests
+# make fuzz       TARGET=newlines SECONDS=60: one target of fuzz/ with libFuzzer, which is clang's
 # make check-cross  archive and examples for other systems linked, tests for other processors run; takes minutes, the network once
 # make check-systemd  daemons as units of real systemd, process 1 of a container; by hand, as root, the network once
 # make bench-spawn  what rdaemon_spawn costs beside other ways; takes minutes
@@ -86,14 +87,21 @@ demo: librdaemon.a
 bench-spawn: librdaemon.a
 	@$(MAKE) --no-print-directory -C benches bench-spawn
 
-.PHONY: check check-rust check-ffi check-symbols
-check: check-header check-symbols check-rust check-ffi
+.PHONY: check check-rust check-ffi check-fuzz check-symbols
+check: check-header check-symbols check-rust check-ffi check-fuzz
 
 check-rust:
 	$(CARGO) test --locked --all-features
 
 check-ffi: librdaemon.a target/launchd/librdaemon.a examples
 	@$(MAKE) --no-print-directory -C ffi-tests check
+
+check-fuzz: librdaemon.a
+	@$(MAKE) --no-print-directory -C fuzz check
+
+.PHONY: fuzz
+fuzz:
+	@$(MAKE) --no-print-directory -C fuzz fuzz CARGO='$(CARGO)'
 
 check-symbols: librdaemon.a target/proof/rdaemon.o
 	$(CARGO) build --quiet --locked --lib --target-dir target/plain
