@@ -173,7 +173,13 @@ pub(crate) fn put(source: BorrowedFd<'_>, target: RawFd) -> Result<(), Errno> {
     }
     // The target is a place, not a possession: whatever is there is replaced, and it stays open.
     let mut place = ManuallyDrop::new(OwnedFd::from(Fd::take(target)?));
-    rustix::io::dup2(source, &mut place)
+    loop {
+        // A signal is no reason to leave a parallel assignment half done.
+        match rustix::io::dup2(source, &mut place) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
 }
 
 /// Makes the open fd `target` a duplicate of `source`, CLOEXEC.
