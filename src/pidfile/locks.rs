@@ -23,7 +23,14 @@ pub(super) fn state(file: BorrowedFd<'_>, written: i32) -> Result<State, Errno> 
 
 #[cfg(target_os = "linux")]
 pub(super) fn lock_for_process(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
+    let locked = loop {
+        match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
+            // A signal came before a remote file system was asked.
+            Err(Errno::INTR) => {}
+            result => break result,
+        }
+    };
+    match locked {
         Ok(()) => Ok(()),
         Err(Errno::BADF) => Err(Errno::BADF),
         Err(errno @ (Errno::AGAIN | Errno::ACCESS)) => match process_lock_holder(file)? {
