@@ -307,6 +307,13 @@ TEST(rule_7_1_root_in_reach_of_a_user_who_stays_is_an_error) {
     CHECK_STR(status_field(0, "Uid"), "1000 1000 1000 1000");
 }
 
+/* EAGAIN comes after the kernel has found that there is the right to it. */
+TEST(rule_7_1_a_proof_that_could_not_be_made_is_an_error) {
+    become_root_with_groups();
+    deny_syscall(SYS_setuid, EAGAIN);
+    CHECK_INT(DROP(.flags = BOTH, .uid = 1234, .gid = 4321), -EPERM);
+}
+
 /* ---- refusals ---- */
 
 TEST(refuses_the_id_that_means_none) {

@@ -30,6 +30,11 @@ pub(crate) trait Subject {
     fn cannot_become_root() -> bool;
 }
 
+/// EINVAL: there is no uid 0 in this user namespace. After any other error, as of memory, the next try may succeed.
+fn is_refusal<T>(attempt: Result<T, Errno>) -> bool {
+    matches!(attempt, Err(Errno::PERM | Errno::INVAL))
+}
+
 /// Every thread of the process, through libc, as the kernel would change one.
 pub(crate) struct Process;
 
@@ -72,7 +77,7 @@ impl Subject for Process {
 
     fn cannot_become_root() -> bool {
         // SAFETY: setuid takes a number.
-        result(unsafe { libc::setuid(0) }).is_err()
+        is_refusal(result(unsafe { libc::setuid(0) }))
     }
 }
 
@@ -112,7 +117,7 @@ impl Subject for Thread {
 
     fn cannot_become_root() -> bool {
         // SAFETY: setuid takes a number.
-        unsafe { syscall4(calls::SYS_setuid, 0, 0, 0, 0) }.is_err()
+        is_refusal(unsafe { syscall4(calls::SYS_setuid, 0, 0, 0, 0) })
     }
 }
 
