@@ -62,7 +62,8 @@ impl OpenedLog {
 
 impl Drop for OpenedLog {
     fn drop(&mut self) {
-        self.syslog.close();
+        // Nobody else has closed it, which Syslog::close asks the kernel about.
+        let _ = Fd::take(self.syslog.fd).map(drop);
     }
 }
 
