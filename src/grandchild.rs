@@ -37,14 +37,18 @@ pub(crate) fn await_steps(
         }
         patience = deadline;
     };
-    // A daemon that has not started yet ends by itself when it sees this; one that has, has introduced itself.
-    progress.give_up();
-    let child = child.or_else(|| introduced(reader)).unwrap_or_else(|| unseen(progress.pid(), reader));
-    let signal = child.bury(reader);
+    let signal = abandon(progress, child, reader);
     Err(match (failure.errno, signal) {
         (Errno::SRCH, Some(signal)) => Error::killed(failure.step, signal),
         _ => failure,
     })
+}
+
+/// Makes sure that nothing of it goes on; answers the signal that ended it, where that is known.
+pub(crate) fn abandon(progress: &Progress, child: Option<Grandchild>, reader: &Fd) -> Option<i32> {
+    // One that has not started yet ends by itself when it sees this; one that has, has introduced itself.
+    progress.give_up();
+    child.or_else(|| introduced(reader)).unwrap_or_else(|| unseen(progress.pid(), reader)).bury(reader)
 }
 
 /// The daemon whose record nobody has waited for.

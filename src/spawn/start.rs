@@ -7,6 +7,7 @@ use super::prepared::Prepared;
 use crate::channel::{self, Channel, Event};
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
+use crate::grandchild::abandon;
 use crate::step;
 use crate::step::fork::{Copies, Grandchild, Half, fork_twice};
 use crate::sys::child_signals::Set;
@@ -138,20 +139,22 @@ impl Plan<'_> {
             let pidfd = grandchild.as_ref().and_then(|grandchild| grandchild.pidfd.as_ref()).map(Fd::lend);
             // Once it has introduced itself, only its end or its success counts.
             let patience = if grandchild.is_none() { end.patience(Deadline::NEVER) } else { Deadline::NEVER };
-            match channel::next(reader.lend(), pidfd, patience) {
+            let error = match channel::next(reader.lend(), pidfd, patience) {
                 Ok(Event::Record(record, pidfd)) => match record.error() {
-                    None => grandchild = Some(Grandchild { pid: record.pid, pidfd }),
-                    Some(error) => {
-                        grandchild.map(|grandchild| grandchild.bury(&reader));
-                        return Err(of_spawn(error));
+                    None => {
+                        grandchild = Some(Grandchild { pid: record.pid, pidfd });
+                        continue;
                     }
+                    Some(error) => error,
                 },
-                Ok(Event::Ended | Event::TimedOut) | Err(_) => {
-                    progress.give_up();
-                    let Grandchild { pid, pidfd } = grandchild.ok_or(of_spawn(end.as_error()))?;
-                    return Ok(Made { pid, pidfd });
-                }
-            }
+                Ok(Event::Ended | Event::TimedOut) => match grandchild.take() {
+                    Some(Grandchild { pid, pidfd }) => return Ok(Made { pid, pidfd }),
+                    None => end.as_error(),
+                },
+                Err(errno) => Error::new(Step::Channel, errno),
+            };
+            abandon(&progress, grandchild, &reader);
+            return Err(of_spawn(error));
         }
     }
 }
