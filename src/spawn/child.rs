@@ -162,8 +162,11 @@ impl<'a> Child<'a> {
     fn set_signals(&mut self) -> Result<(), Errno> {
         if self.has(Flags::RESET_SIGNALS) {
             for signal in 1..END {
-                // Two of them have no other.
-                let _ = child_signals::set_ignored(signal, false);
+                match child_signals::set_ignored(signal, false) {
+                    // Two have no other, and libc keeps some.
+                    Err(_) if !step::signals::is_catchable(signal) => {}
+                    result => result?,
+                }
             }
         }
         for entry in self.plan.config.signal_map {
