@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "probe.h"
+
 /* A call number that no kernel has: it fails with ENOSYS, and the tracer sees it. */
 #define MARK_NUMBER 0x3ead
 #define MARK_ENTER 1
@@ -30,8 +32,12 @@ struct tracer {
         bool identified; /* the maker's event said whose child it is */
         bool waiting;    /* it stopped at birth before that */
         bool born;       /* the stop at birth is behind it */
-        bool failing;    /* its call is being skipped: the error goes in at the exit stop */
+        bool failing;    /* the error goes in at the exit stop of its call */
+        bool over;       /* it has returned, or executed a program */
         bool ended;
+        bool is_made; /* by what is traced: after trace_enter */
+        int children;
+        char lineage[24];
     } known[KNOWN_MAX];
     int known_len;
     pid_t frozen;
@@ -141,12 +147,15 @@ static struct trace_process *process_of(struct tracer *t, const struct known *k)
     return &t->result->of[k->role];
 }
 
-static void identify(struct tracer *t, struct known *k, enum trace_role maker) {
-    enum trace_role role = maker < TRACE_DAEMON ? maker + 1 : TRACE_OTHER;
+static void identify(struct tracer *t, struct known *k, struct known *maker) {
+    enum trace_role role = maker->role < TRACE_DAEMON ? maker->role + 1 : TRACE_OTHER;
+    snprintf(k->lineage, sizeof k->lineage, "%.10s%s%d", maker->lineage, *maker->lineage ? "." : "",
+             ++maker->children);
     if (role != TRACE_OTHER && t->result->of[role].pid != 0)
         role = TRACE_OTHER;
     k->role = role;
     k->identified = true;
+    k->is_made = t->result->of[TRACE_ORIGINAL].entered;
     t->result->of[role] = (struct trace_process){.pid = k->pid, .entered = true, .last = -1};
 }
 
@@ -154,6 +163,12 @@ static void identify(struct tracer *t, struct known *k, enum trace_role maker) {
 
 static void resume(pid_t pid, int signal) {
     ptrace(PTRACE_SYSCALL, pid, 0, (void *)(intptr_t)signal);
+}
+
+/* A program is not looked at. */
+static void resume_after_exec(struct known *k) {
+    k->over = true;
+    ptrace(PTRACE_CONT, k->pid, 0, 0);
 }
 
 /* Whether the process may be resumed. */
@@ -175,6 +190,9 @@ static bool act(struct tracer *t, struct known *k, long number) {
         if (k->failing)
             skip_call(k->pid);
         return true;
+    case TRACE_ERROR_AFTER:
+        k->failing = true;
+        return true;
     case TRACE_DO:
         request->deed(request->context);
         return true;
@@ -191,10 +209,20 @@ static bool act(struct tracer *t, struct known *k, long number) {
 
 static bool act_if_here(struct tracer *t, struct known *k, int index, long number) {
     const struct trace_request *request = t->request;
-    if (t->result->acted || request->action == TRACE_WATCH || k->role != request->role ||
-        index != request->index)
+    if (t->result->acted || request->action == TRACE_WATCH || request->choose ||
+        k->role != request->role || index != request->index)
         return true;
     return act(t, k, number);
+}
+
+static bool act_if_chosen(struct tracer *t, struct known *k,
+                          const struct __ptrace_syscall_info *info) {
+    const struct trace_request *request = t->request;
+    long number = (long)info->entry.nr;
+    if (!request->choose || k->over || !t->result->of[TRACE_ORIGINAL].entered ||
+        !request->choose(request->context, k->lineage, number, (const uint64_t *)info->entry.args))
+        return true;
+    return t->result->acted || act(t, k, number);
 }
 
 static void thaw(struct tracer *t) {
@@ -213,6 +241,16 @@ static void original_answered(struct tracer *t) {
     thaw(t);
 }
 
+static void note_survivors(struct tracer *t) {
+    char *text = t->result->survivors;
+    for (int i = 0; i < t->known_len; i++) {
+        const struct known *k = &t->known[i];
+        size_t length = strlen(text);
+        if (k->is_made && !k->ended && !strchr("XZ", process_state(k->pid)))
+            snprintf(text + length, sizeof t->result->survivors - length, "%s ", k->lineage);
+    }
+}
+
 /* ---- the events ---- */
 
 static bool on_mark(struct tracer *t, struct known *k, struct trace_process *p,
@@ -221,10 +259,13 @@ static bool on_mark(struct tracer *t, struct known *k, struct trace_process *p,
         p->entered = true;
         return act_if_here(t, k, 0, -1);
     }
-    p->returned = true;
+    k->over = p->returned = true;
     p->returned_with = (int)info->entry.args[1];
-    if (k->role == TRACE_ORIGINAL)
+    if (k->role == TRACE_ORIGINAL) {
+        if (p->returned_with < 0)
+            note_survivors(t);
         original_answered(t);
+    }
     return true;
 }
 
@@ -241,6 +282,8 @@ static bool on_call(struct tracer *t, struct known *k) {
         return true;
     if (info.entry.nr == MARK_NUMBER)
         return on_mark(t, k, p, &info);
+    if (!act_if_chosen(t, k, &info))
+        return false;
     if (!p->entered || p->returned)
         return true;
     p->calls++;
@@ -260,14 +303,14 @@ static void on_birth(struct tracer *t, struct known *k) {
         resume(k->pid, 0);
 }
 
-static void on_fork(struct tracer *t, const struct known *maker) {
+static void on_fork(struct tracer *t, struct known *maker) {
     unsigned long made = 0;
     ptrace(PTRACE_GETEVENTMSG, maker->pid, 0, &made);
     struct known *k = find(t, (pid_t)made);
     if (k == NULL)
         k = add(t, (pid_t)made);
     if (k != NULL) {
-        identify(t, k, maker->role);
+        identify(t, k, maker);
         if (k->waiting)
             on_birth(t, k);
     }
@@ -280,8 +323,11 @@ static void on_end(struct tracer *t, struct known *k, int status) {
         p->ended = true;
         p->wait_status = status;
     }
-    if (k->role == TRACE_ORIGINAL)
+    if (k->role == TRACE_ORIGINAL) {
         original_answered(t);
+        if (t->request->original_ended)
+            t->request->original_ended(t->request->context);
+    }
 }
 
 static void on_stop(struct tracer *t, struct known *k, int status) {
@@ -290,6 +336,8 @@ static void on_stop(struct tracer *t, struct known *k, int status) {
     if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE) {
         on_fork(t, k);
         resume(k->pid, 0);
+    } else if (event == PTRACE_EVENT_EXEC) {
+        resume_after_exec(k);
     } else if (event == PTRACE_EVENT_STOP) {
         on_birth(t, k);
     } else if (event != 0) {
@@ -384,6 +432,8 @@ int trace_run(const struct trace_request *request, int limit_ms, struct trace_re
 
     long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
                    PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+    if (request->choose)
+        options |= PTRACE_O_TRACEEXEC;
     int error = 0;
     if (ptrace(PTRACE_SEIZE, pid, 0, options) < 0 || ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0) {
         error = -errno;
@@ -422,6 +472,9 @@ const char *trace_call_name(long number) {
         CALL(connect),
         CALL(dup),
         CALL(dup3),
+        CALL(clock_nanosleep),
+        CALL(execve),
+        CALL(exit),
         CALL(exit_group),
         CALL(fchdir),
         CALL(fchmod),
@@ -437,11 +490,14 @@ const char *trace_call_name(long number) {
         CALL(geteuid),
         CALL(getgid),
         CALL(getgroups),
+        CALL(getpeername),
         CALL(getpid),
         CALL(getppid),
         CALL(getresgid),
         CALL(getresuid),
         CALL(getsid),
+        CALL(getsockname),
+        CALL(getsockopt),
         CALL(gettid),
         CALL(getuid),
         CALL(ioctl),
@@ -449,6 +505,7 @@ const char *trace_call_name(long number) {
         CALL(lseek),
         CALL(munmap),
         CALL(mmap),
+        CALL(nanosleep),
         CALL(newfstatat),
         CALL(openat),
         CALL(pidfd_open),
@@ -459,10 +516,12 @@ const char *trace_call_name(long number) {
         CALL(pread64),
         CALL(prlimit64),
         CALL(pwrite64),
+        CALL(pwritev2),
         CALL(read),
         CALL(readlinkat),
         CALL(recvfrom),
         CALL(recvmsg),
+        CALL(restart_syscall),
         CALL(rseq),
         CALL(rt_sigaction),
         CALL(rt_sigprocmask),
@@ -473,6 +532,7 @@ const char *trace_call_name(long number) {
         CALL(set_tid_address),
         CALL(setgid),
         CALL(setgroups),
+        CALL(setpgid),
         CALL(setregid),
         CALL(setresgid),
         CALL(setresuid),
@@ -480,11 +540,13 @@ const char *trace_call_name(long number) {
         CALL(setsid),
         CALL(setuid),
         CALL(shutdown),
+        CALL(socket),
         CALL(socketpair),
         CALL(statx),
         CALL(tgkill),
         CALL(umask),
         CALL(unlinkat),
+        CALL(unshare),
         CALL(wait4),
         CALL(waitid),
         CALL(write),
@@ -499,6 +561,7 @@ const char *trace_call_name(long number) {
         CALL(fork),
         CALL(vfork),
         CALL(open),
+        CALL(readlink),
         CALL(unlink),
         CALL(pipe),
         CALL(stat),

@@ -21,8 +21,9 @@ enum trace_action {
     TRACE_WATCH,  /* change nothing */
     TRACE_SIGNAL, /* send signal `value` while the process is stopped at the entry of the call */
     TRACE_ERROR,  /* skip the call, which then fails with errno `value` */
-    TRACE_FREEZE, /* hold the process in the stop until the original has returned or ended */
-    TRACE_DO      /* run `deed` in the tracer meanwhile */
+    TRACE_ERROR_AFTER, /* let the call do its work, and fail with errno `value` */
+    TRACE_FREEZE,      /* hold the process in the stop until the original has returned or ended */
+    TRACE_DO           /* run `deed` in the tracer meanwhile */
 };
 
 struct trace_request {
@@ -35,6 +36,11 @@ struct trace_request {
     int value;
     void (*deed)(void *context);
     bool orphan; /* kill the intermediate at the same moment */
+    /* In place of role and index: is told of each system call between trace_enter in the original
+     * and trace_return or a successful execve in each process, and says whether to act there.
+     * The original is "", its first child "1", and the second child of that "1.2". */
+    bool (*choose)(void *context, const char *process, long number, const uint64_t *arguments);
+    void (*original_ended)(void *context); /* NULL: nothing */
 };
 
 struct trace_process {
@@ -54,7 +60,8 @@ struct trace_result {
     bool acted;                           /* the requested point was reached */
     long acted_on;                        /* the number of the system call there, -1 at a birth */
     uint64_t blocked;                     /* the signal mask there, signal 1 in bit 0 */
-    bool hung;                            /* the time limit ran out; everything was killed */
+    char survivors[64]; /* "1.1 2": who was alive when the original returned a failure */
+    bool hung;          /* the time limit ran out; everything was killed */
     double answered_ms; /* from the action to the original's trace_return or end */
 };
 
