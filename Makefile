@@ -2,6 +2,7 @@
 # make demo       the example daemon on real input
 # make check      all tests
 # make fuzz       TARGET=newlines SECONDS=60: one target of fuzz/ with libFuzzer, which is clang's
+# make check-faults  each system call of the operations fails, or is the last of its process; as root, takes minutes
 # make check-cross  archive and examples for other systems linked, tests for other processors run; takes minutes, the network once
 # make check-systemd  daemons as units of real systemd, process 1 of a container; by hand, as root, the network once
 # make bench-spawn  what rdaemon_spawn costs beside other ways; takes minutes
@@ -107,6 +108,10 @@ check-symbols: librdaemon.a target/proof/rdaemon.o
 	$(CARGO) build --quiet --locked --lib --target-dir target/plain
 	ffi-tests/check-symbols librdaemon.a target/proof/rdaemon.o target/plain/debug/librdaemon.rlib
 	ffi-tests/check-object target/artifact/rdaemon.o $(HEADER) src/capi/*.rs
+
+.PHONY: check-faults
+check-faults: librdaemon.a
+	@$(MAKE) --no-print-directory -C faults check
 
 .PHONY: check-cross
 check-cross:
