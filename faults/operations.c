@@ -245,6 +245,12 @@ static void daemonize(struct outcome *outcome) {
     daemonize_as(&config, outcome);
 }
 
+static void daemonize_classically(struct outcome *outcome) {
+    struct rdaemon_config config = every_option();
+    config.flags |= RDAEMON_CLASSIC_FORK;
+    daemonize_as(&config, outcome);
+}
+
 static void daemonize_in_time(struct outcome *outcome) {
     struct rdaemon_config config = every_option();
     config.timeout_ms = 10000;
@@ -576,6 +582,15 @@ const struct operation operations[] = {
      .prepare = make_places,
      .settle = open_preserved,
      .run = daemonize,
+     .release = release_daemon,
+     .look = log_arrives,
+     .makes_daemon = true,
+     .pidfile = "run/pid"},
+    {.name = "daemonize-classic",
+     .processes = "1 intermediate, 1.1 daemon, 1.1.1 pump-maker, 1.1.1.1 pump",
+     .prepare = make_places,
+     .settle = open_preserved,
+     .run = daemonize_classically,
      .release = release_daemon,
      .look = log_arrives,
      .makes_daemon = true,
