@@ -48,16 +48,20 @@ static int compare_ints(const void *a, const void *b) {
     return (*left > *right) - (*left < *right);
 }
 
-/* Fills `fds` in ascending order, leaving out the one used for looking. */
+/* Fills `fds` in ascending order, leaving out the one used for looking, and those of valgrind,
+ * which have the numbers from RDAEMON_FDS on. */
 static size_t list_fds(pid_t pid, int *fds) {
     size_t count = 0;
+    const char *theirs = getenv("RDAEMON_FDS");
+    int end = theirs ? atoi(theirs) : INT_MAX;
     DIR *directory = opendir(proc_path(pid, "fd"));
     if (!directory)
         FAIL("%s: %s", proc_path(pid, "fd"), strerror(errno));
     bool own = pid == 0 || pid == getpid();
     for (struct dirent *entry; (entry = readdir(directory)) && count < MOST_FDS;) {
         int fd = atoi(entry->d_name);
-        if (isdigit((unsigned char)entry->d_name[0]) && !(own && fd == dirfd(directory)))
+        if (isdigit((unsigned char)entry->d_name[0]) && fd < end &&
+            !(own && fd == dirfd(directory)))
             fds[count++] = fd;
     }
     closedir(directory);
@@ -175,6 +179,11 @@ static size_t list_children(pid_t pid, int *children, size_t size) {
 pid_t first_child_of(pid_t pid) {
     int children[256];
     return list_children(pid, children, 256) ? children[0] : 0;
+}
+
+int count_children_of(pid_t pid) {
+    int children[256];
+    return (int)list_children(pid, children, 256);
 }
 
 int wait_for_exit(pid_t pid) {

@@ -28,6 +28,8 @@ bool signal_in(pid_t pid, const char *field, int signal_number);
 char process_state(pid_t pid);
 /* The lowest-numbered child of a process, living or zombie, or 0. */
 pid_t first_child_of(pid_t pid);
+/* How many it has, up to 256. */
+int count_children_of(pid_t pid);
 
 /* Waits for a process below the case, even an orphan, and returns its wait status. */
 int wait_for_exit(pid_t pid);

@@ -4,7 +4,6 @@
 #include <ftw.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -16,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "probe.h"
 
@@ -218,11 +218,17 @@ static _Noreturn void bail_out(const char *what) {
     exit(EXIT_FAILURE);
 }
 
-/* By system call, as libc keeps its hands over 32 and 33, which posix_spawn leaves ignored. */
+/* By system call, as libc keeps its hands over 32 and 33, which posix_spawn leaves ignored. But
+ * when the runner has a thread, a sanitizer's, they have libc's handlers, and need them. */
 static void reset_signals(void) {
     static const unsigned long all_default[8], no_signal[2];
-    for (int signal_number = 1; signal_number <= 64; signal_number++)
-        syscall(SYS_rt_sigaction, signal_number, all_default, NULL, 8);
+    for (int signal_number = 1; signal_number <= 64; signal_number++) {
+        unsigned long now[8] = {0};
+        if (signal_number == 32 || signal_number == 33)
+            syscall(SYS_rt_sigaction, signal_number, NULL, now, 8);
+        if (now[0] <= (unsigned long)SIG_IGN)
+            syscall(SYS_rt_sigaction, signal_number, all_default, NULL, 8);
+    }
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, no_signal, NULL, 8);
 }
 
@@ -247,31 +253,35 @@ static _Noreturn void run_case(const struct test *test) {
     _exit(EXIT_SUCCESS);
 }
 
-/* Returns whether the process ended in time; it is dead and reaped in any case. */
+/* Returns whether the process ended in time; it is dead and reaped in any case. Without a pidfd, as
+ * valgrind has none. */
 static bool wait_with_limit(pid_t pid, int limit_ms, int *status) {
-    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0)
-        bail_out("pidfd_open");
-    struct pollfd end = {.fd = pidfd, .events = POLLIN};
-    int ended;
-    do
-        ended = poll(&end, 1, limit_ms);
-    while (ended < 0 && errno == EINTR);
-    close(pidfd);
-    if (ended == 0)
-        kill(pid, SIGKILL);
+    struct timespec now, end;
+    sigset_t child_ended;
+    sigemptyset(&child_ended);
+    sigaddset(&child_ended, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child_ended, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += limit_ms / 1000 + 1;
+    for (;;) {
+        if (waitpid(pid, status, WNOHANG) == pid)
+            return true;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec >= end.tv_sec)
+            break;
+        sigtimedwait(&child_ended, NULL, &(struct timespec){.tv_sec = end.tv_sec - now.tv_sec});
+    }
+    kill(pid, SIGKILL);
     waitpid(pid, status, 0);
-    return ended > 0;
+    return false;
 }
 
 /* Kills and reaps everything the case left behind; returns how many were still alive. */
 static int sweep_strays(void) {
     int alive = 0;
     for (pid_t child; (child = first_child_of(getpid())) > 0;) {
-        if (process_state(child) != 'Z') {
-            alive++;
-            kill(child, SIGKILL);
-        }
+        alive += process_state(child) != 'Z';
+        kill(child, SIGKILL); /* a zombie, too, may have threads that live */
         waitpid(child, NULL, __WALL);
     }
     return alive;
