@@ -337,7 +337,7 @@ TEST(a_reader_of_the_file_cannot_pose_as_the_daemon) {
 struct cleaner {
     struct gate *ready;
     int fd, result;
-    bool done;
+    atomic_bool done;
 };
 
 static void *clean(void *context) {

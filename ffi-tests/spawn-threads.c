@@ -32,16 +32,18 @@ static int hook(void *context) {
 
 /* ---- a child held before exec ---- */
 
-/* What another thread does while this one's child is in front of its execve. */
+/* What another thread does while this one's child is in front of its execve. Atomic is what the
+ * two threads tell each other while no lock, but only the held child, orders them. */
 struct meanwhile {
     void (*deed)(struct meanwhile *meanwhile, pid_t child);
     pthread_t thread, caller;
     sem_t ready;
     int fd;
-    pid_t caller_tid, other, child;
+    pid_t caller_tid;
+    atomic_int other, child;
     struct gate *end;
     atomic_bool returned; /* the spawn has */
-    bool hooked;
+    atomic_bool hooked;
 };
 
 static void *do_meanwhile(void *argument) {

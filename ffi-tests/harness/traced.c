@@ -76,8 +76,10 @@ void traced_init(struct traced *traced) {
 }
 
 void traced_run(struct traced *traced) {
-    unlink(traced->config.pidfile);
-    unlink(traced->config.streams[1].path);
+    if (traced->config.pidfile)
+        unlink(traced->config.pidfile);
+    if (traced->config.streams[1].path)
+        unlink(traced->config.streams[1].path);
     traced->original->result = NOT_YET;
     *traced->changed = false;
     int error = trace_run(&traced->request, LIMIT_MS, &traced->trace);
