@@ -5,6 +5,8 @@
 # make check-faults  each system call of the operations fails, or is the last of its process; as root, takes minutes
 # make check-cross  archive and examples for other systems linked, tests for other processors run; takes minutes, the network once
 # make check-systemd  daemons as units of real systemd, process 1 of a container; by hand, as root, the network once
+# make check-sanitizers  the C tests under sanitizers and valgrind; QUICK=1 for less of it
+# make soak MINUTES=30  threads that start, signal and stop all there is, and what the process has before and after
 # make bench-spawn  what rdaemon_spawn costs beside other ways; takes minutes
 # make header     include/rdaemon.h anew, with the pinned cbindgen (make check-header: is it up to date?)
 # make install    DESTDIR= prefix=/usr/local; also make uninstall
@@ -54,6 +56,16 @@ target/launchd/librdaemon.a: $(SOURCES) Cargo.lock
 	$(CARGO) rustc --release --locked --lib --features capi --crate-type staticlib --target-dir target/launchd -- \
 	    --cfg rdaemon_artifact $(SMALL) --emit obj=target/launchd/rdaemon.o
 	$(AR) rcsD $@ target/launchd/rdaemon.o
+
+# The same, with AddressSanitizer, but not for the library's own stack: a child on shared memory never returns from its
+# functions, and so leaves their variables marked as out of scope to its parent.
+target/asan/librdaemon.a: $(SOURCES) Cargo.lock
+	mkdir -p $(@D)
+	rm -f $@ target/asan/rdaemon.o
+	RUSTC_BOOTSTRAP=1 \
+	$(CARGO) rustc --release --locked --lib --features capi --crate-type staticlib --target-dir target/asan/cargo -- \
+	    --cfg rdaemon_artifact -Z sanitizer=address -C llvm-args=-asan-stack=0 --emit obj=target/asan/rdaemon.o
+	$(AR) rcsD $@ target/asan/rdaemon.o
 
 $(CBINDGEN):
 	$(CARGO) install --quiet --locked --root target/tools/cbindgen-$(CBINDGEN_VERSION) cbindgen@$(CBINDGEN_VERSION)
@@ -112,6 +124,13 @@ check-symbols: librdaemon.a target/proof/rdaemon.o
 .PHONY: check-faults
 check-faults: librdaemon.a
 	@$(MAKE) --no-print-directory -C faults check
+.PHONY: check-sanitizers soak
+check-sanitizers: librdaemon.a target/asan/librdaemon.a
+	@$(MAKE) --no-print-directory -C ffi-tests check-sanitizers QUICK='$(QUICK)'
+
+MINUTES = 30
+soak: librdaemon.a
+	@RDAEMON_SOAK_SECONDS=$$(($(MINUTES) * 60)) $(MAKE) --no-print-directory -C ffi-tests check TESTS=soak SCRIPTS=
 
 .PHONY: check-cross
 check-cross:
