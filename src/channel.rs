@@ -66,7 +66,8 @@ pub(crate) struct Channel {
 
 impl Channel {
     pub(crate) fn new() -> Result<Channel, Errno> {
-        let (reader, writer) = sys::socket::pair()?;
+        // The lower number is the daemon's, beside the other fds that its sweep spares.
+        let (writer, reader) = sys::socket::pair()?;
         Ok(Channel { reader, writer })
     }
 }

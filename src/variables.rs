@@ -16,7 +16,7 @@ pub(crate) fn number(name: &CStr) -> Result<Option<u64>, Errno> {
 
 /// Whether the variable is there, and has this process's number.
 pub(crate) fn is_own_pid(name: &CStr) -> Result<bool, Errno> {
-    Ok(number(name)? == Some(u64::from(getpid().as_raw_pid().unsigned_abs())))
+    Ok(number(name)?.is_some_and(|number| number == u64::from(getpid().as_raw_pid().unsigned_abs())))
 }
 
 /// The inode of a pidfd on pidfs tells a process from one that had the same pid; absent, or on an older kernel, the

@@ -86,7 +86,8 @@ static COLLECTOR: AtomicI32 = AtomicI32::new(0);
 
 /// Whether this process was handed sockets, and has them.
 pub(crate) fn is_collected() -> bool {
-    COLLECTOR.load(Ordering::Relaxed) == getpid().as_raw_pid()
+    let collector = COLLECTOR.load(Ordering::Relaxed);
+    collector != 0 && collector == getpid().as_raw_pid()
 }
 
 fn set_collected() {

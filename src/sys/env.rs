@@ -11,12 +11,9 @@ fn is_trusted() -> bool {
 
 /// Hands the value of an environment variable to `use_value`. Nothing of it is kept, as another thread may call setenv.
 pub(crate) fn with<T>(name: &CStr, use_value: impl FnOnce(&CStr) -> T) -> Option<T> {
-    if !is_trusted() {
-        return None;
-    }
     // SAFETY: `name` ends with a NUL.
     let value = unsafe { libc::getenv(name.as_ptr()) };
-    if value.is_null() {
+    if value.is_null() || !is_trusted() {
         return None;
     }
     // SAFETY: getenv answered a string; daemonize's caller promised that no thread changes the environment meanwhile.
