@@ -176,7 +176,7 @@ impl<'p> Plan<'p> {
     }
 
     fn set_limits(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
-        step::set_limits(self.config.limits)
+        step::limits::set_checked(self.config.limits)
     }
 
     fn drop_privileges(&self, _: &mut Opened<'_>) -> Result<(), Errno> {
@@ -223,7 +223,7 @@ impl<'p> Plan<'p> {
 
     fn set_signals(&self, opened: &mut Opened<'_>) -> Result<(), Errno> {
         if self.has(Flags::RESET_SIGNALS) {
-            step::signals::set_all_to_default()?;
+            step::signals::set_all_to_default(self.signal_map())?;
         }
         step::signals::install(self.signal_map(), opened.pidfile.as_ref())?;
         self.hooks.map_or(Ok(()), |hooks| self.set_hooks(hooks, opened.pidfile.as_ref()))

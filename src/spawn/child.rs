@@ -156,7 +156,7 @@ impl<'a> Child<'a> {
     }
 
     fn set_limits(&mut self) -> Result<(), Errno> {
-        step::set_limits(self.plan.config.limits)
+        step::limits::set_checked(self.plan.config.limits)
     }
 
     fn set_signals(&mut self) -> Result<(), Errno> {

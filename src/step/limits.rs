@@ -33,6 +33,11 @@ pub fn set_limits(limits: &[Limit]) -> Result<(), Errno> {
     for limit in limits {
         limit.check()?;
     }
+    set_checked(limits)
+}
+
+/// [`set_limits`], of limits that were checked.
+pub(crate) fn set_checked(limits: &[Limit]) -> Result<(), Errno> {
     let is_nofile = |limit: &&Limit| limit.resource == libc::RLIMIT_NOFILE as c_int;
     for limit in limits.iter().filter(|limit| !is_nofile(limit)).chain(limits.iter().filter(is_nofile)) {
         limits::set(limit.resource, Pair { soft: limit.soft, hard: limit.hard })?;

@@ -8,7 +8,7 @@ mod cwd;
 pub(crate) mod fds;
 pub(crate) mod fork;
 pub(crate) mod identity;
-mod limits;
+pub(crate) mod limits;
 pub(crate) mod map;
 mod no_new_privs;
 mod root;

@@ -91,15 +91,15 @@ fn disposition(action: SignalAction) -> Disposition {
 ///
 /// `SIGKILL` and `SIGSTOP` have no other, and the signals that libc keeps for itself are left alone.
 pub fn reset_signals() -> Result<(), Errno> {
-    set_all_to_default()?;
+    set_all_to_default(&[])?;
     Mask::empty().install();
     Ok(())
 }
 
-/// The dispositions alone.
-pub(crate) fn set_all_to_default() -> Result<(), Errno> {
+/// The dispositions alone, but for those that a map sets afterwards.
+pub(crate) fn set_all_to_default(map: &[SignalMapEntry]) -> Result<(), Errno> {
     for signal in 1..signals::END {
-        if is_catchable(signal) {
+        if is_catchable(signal) && !map.iter().any(|entry| entry.signal == signal) {
             signals::set(signal, Disposition::Default)?;
         }
     }
