@@ -8,6 +8,7 @@
 # make check-sanitizers  the C tests under sanitizers and valgrind; QUICK=1 for less of it
 # make soak MINUTES=30  threads that start, signal and stop all there is, and what the process has before and after
 # make bench-spawn  what rdaemon_spawn costs beside other ways; takes minutes
+# make bench-daemonize  the same of rdaemon_daemonize; make bench-sweep: of closing 20 000 fds
 # make header     include/rdaemon.h anew, with the pinned cbindgen (make check-header: is it up to date?)
 # make install    DESTDIR= prefix=/usr/local; also make uninstall
 
@@ -96,9 +97,9 @@ examples: librdaemon.a
 demo: librdaemon.a
 	@$(MAKE) --no-print-directory -C examples demo
 
-.PHONY: bench-spawn
-bench-spawn: librdaemon.a
-	@$(MAKE) --no-print-directory -C benches bench-spawn
+.PHONY: bench-spawn bench-daemonize bench-sweep
+bench-spawn bench-daemonize bench-sweep: librdaemon.a
+	@$(MAKE) --no-print-directory -C benches $@
 
 .PHONY: check check-rust check-ffi check-fuzz check-symbols
 check: check-header check-symbols check-rust check-ffi check-fuzz

@@ -6,6 +6,7 @@
 // MIB MiB of this process are resident, in small pages, and FDS fds are open besides 0 to 2.
 
 #include "rdaemon.h"
+#include "resident.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -291,18 +291,6 @@ static uint64_t now(void) {
     return time.tv_sec * UINT64_C(1000000000) + time.tv_nsec;
 }
 
-static void become_large(size_t mib) {
-    size_t size = mib << 20;
-    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    need(memory != MAP_FAILED, "mmap");
-    need(madvise(memory, size, MADV_NOHUGEPAGE) == 0, "madvise");
-    // Only faster than the loop, and not in every kernel.
-    madvise(memory, size, MADV_POPULATE_WRITE);
-    for (size_t i = 0; i < size; i += 4096)
-        ((volatile char *)memory)[i] = 1;
-}
-
 static void open_fds(int count) {
     for (int i = 0; i < count; i++)
         need(open("/dev/null", O_RDONLY) >= 0, "open");
@@ -346,7 +334,7 @@ int main(int argc, char **argv) {
 
     // A detached program is reaped here, too.
     need(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "prctl");
-    become_large(strtoul(argv[2], NULL, 10));
+    need(become_large(strtoul(argv[2], NULL, 10)) == 0, "memory");
     open_fds(atoi(argv[4]));
     for (int i = 0; i < count / 10 + 1; i++)
         time_one(method); // Warms up.
