@@ -125,6 +125,7 @@ check-symbols: librdaemon.a target/proof/rdaemon.o
 .PHONY: check-faults
 check-faults: librdaemon.a
 	@$(MAKE) --no-print-directory -C faults check
+
 .PHONY: check-sanitizers soak
 check-sanitizers: librdaemon.a target/asan/librdaemon.a
 	@$(MAKE) --no-print-directory -C ffi-tests check-sanitizers QUICK='$(QUICK)'
