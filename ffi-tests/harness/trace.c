@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -291,7 +292,16 @@ static bool on_call(struct tracer *t, struct known *k) {
     return act_if_here(t, k, p->calls, p->last);
 }
 
+/* Of a maker that was killed in the middle of its fork no event will tell. */
+static bool is_orphan(const struct known *k) {
+    return !k->identified && atoi(status_field(k->pid, "PPid")) == getpid();
+}
+
 static void on_birth(struct tracer *t, struct known *k) {
+    if (is_orphan(k)) {
+        strcpy(k->lineage, "?");
+        k->identified = true;
+    }
     if (!k->identified) {
         k->waiting = true;
         return;
@@ -318,6 +328,9 @@ static void on_fork(struct tracer *t, struct known *maker) {
 
 static void on_end(struct tracer *t, struct known *k, int status) {
     k->ended = true;
+    for (int i = 0; i < t->known_len; i++)
+        if (t->known[i].waiting && !t->known[i].ended && is_orphan(&t->known[i]))
+            on_birth(t, &t->known[i]);
     struct trace_process *p = process_of(t, k);
     if (p->pid == k->pid) {
         p->ended = true;
