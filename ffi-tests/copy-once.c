@@ -448,7 +448,7 @@ TEST(a_robust_mutex_of_a_dead_daemon_is_told_so) {
 }
 
 static __thread int own = 1;
-static volatile sig_atomic_t signalled;
+static __thread volatile sig_atomic_t signalled;
 
 static void note_signal(int signal) {
     (void)signal;
