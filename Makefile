@@ -134,9 +134,10 @@ MINUTES = 30
 soak: librdaemon.a
 	@RDAEMON_SOAK_SECONDS=$$(($(MINUTES) * 60)) $(MAKE) --no-print-directory -C ffi-tests check TESTS=soak SCRIPTS=
 
+PARTS = check
 .PHONY: check-cross
 check-cross:
-	@$(MAKE) --no-print-directory -C cross check CARGO='$(CARGO)' SMALL='$(SMALL)'
+	@$(MAKE) --no-print-directory -C cross $(PARTS) CARGO='$(CARGO)' SMALL='$(SMALL)'
 
 .PHONY: check-systemd
 check-systemd: librdaemon.a
