@@ -6,18 +6,16 @@
 // MIB MiB of this process are resident. The three moments, in nanoseconds of CLOCK_MONOTONIC, get
 // into the file BOARD.
 
+#include "bench.h"
 #include "rdaemon.h"
-#include "resident.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
 #include <pthread.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #ifdef HAVE_LIBDAEMON
 #include <libdaemon/daemon.h>
@@ -27,19 +25,11 @@ enum moment { BEGUN, GOES_ON, STARTED, MOMENTS };
 
 static volatile uint64_t *board;
 
-static void need(int holds, const char *what) {
-    if (!holds) {
-        perror(what);
-        exit(1);
-    }
-}
-
 // The first time counts.
 static void note(enum moment moment) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    uint64_t here = now();
     if (board[moment] == 0)
-        board[moment] = time.tv_sec * UINT64_C(1000000000) + time.tv_nsec;
+        board[moment] = here;
 }
 
 static pid_t ours(uint32_t flags) {
@@ -102,14 +92,6 @@ static const struct method {
 #endif
 };
 
-static const struct method *find_method(const char *name) {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (strcmp(methods[i].name, name) == 0)
-            return &methods[i];
-    errno = EINVAL;
-    return NULL;
-}
-
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         printf("glibc %s\n", gnu_get_libc_version());
@@ -117,7 +99,7 @@ int main(int argc, char **argv) {
     }
     errno = EINVAL;
     need(argc == 4, "usage: daemonize METHOD MIB BOARD");
-    const struct method *method = find_method(argv[1]);
+    const struct method *method = NAMED(argv[1], methods);
     need(method != NULL, argv[1]);
     int file = open(argv[3], O_RDWR | O_CLOEXEC);
     need(file >= 0, argv[3]);

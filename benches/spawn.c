@@ -5,8 +5,8 @@
 //
 // MIB MiB of this process are resident, in small pages, and FDS fds are open besides 0 to 2.
 
+#include "bench.h"
 #include "rdaemon.h"
-#include "resident.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PROGRAM "/bin/true"
@@ -29,13 +28,6 @@
 enum { MAX_COUNT = 10000 };
 
 static char *const arguments[] = {PROGRAM, NULL};
-
-static void need(int holds, const char *what) {
-    if (!holds) {
-        perror(what);
-        exit(1);
-    }
-}
 
 // ---- ours ----
 
@@ -277,20 +269,6 @@ static const struct method {
     {"fork+pipe", fork_pipe_exec},
 };
 
-static const struct method *find_method(const char *name) {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (strcmp(methods[i].name, name) == 0)
-            return &methods[i];
-    errno = EINVAL;
-    return NULL;
-}
-
-static uint64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * UINT64_C(1000000000) + time.tv_nsec;
-}
-
 static void open_fds(int count) {
     for (int i = 0; i < count; i++)
         need(open("/dev/null", O_RDONLY) >= 0, "open");
@@ -328,7 +306,7 @@ int main(int argc, char **argv) {
     }
     errno = EINVAL;
     need(argc == 5, "usage: spawn METHOD MIB COUNT FDS");
-    const struct method *method = find_method(argv[1]);
+    const struct method *method = NAMED(argv[1], methods);
     int count = atoi(argv[3]);
     need(method && count > 0 && count <= MAX_COUNT, "spawn");
 

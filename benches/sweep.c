@@ -6,6 +6,7 @@
 // KEPT is none, or ascending or shuffled: then every second fd is kept, and the list of them has
 // that order. REFUSED is nothing, close_range, or close_range and /proc as well: "both".
 
+#include "bench.h"
 #include "rdaemon.h"
 
 #include <errno.h>
@@ -13,8 +14,6 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +21,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #ifdef HAVE_LIBDAEMON
 #include <libdaemon/daemon.h>
@@ -36,13 +34,6 @@ static int keep_len;
 // The numbers of fds are below the limit, and those of the open ones below the end.
 static int limit, end;
 static char is_kept[MAX_LIMIT];
-
-static void need(int holds, const char *what) {
-    if (!holds) {
-        perror(what);
-        exit(1);
-    }
-}
 
 // ---- the methods ----
 
@@ -102,14 +93,6 @@ static const struct method {
 #endif
 };
 
-static const struct method *find_method(const char *name) {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (strcmp(methods[i].name, name) == 0)
-            return &methods[i];
-    errno = EINVAL;
-    return NULL;
-}
-
 // ---- what is refused ----
 
 static void refuse_close_range(void) {
@@ -131,12 +114,6 @@ static void hide_proc(void) {
 }
 
 // ---- the measurement ----
-
-static uint64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * UINT64_C(1000000000) + time.tv_nsec;
-}
 
 static void choose_kept(int shuffled) {
     for (int fd = FIRST; fd < end; fd += 2) {
@@ -187,7 +164,7 @@ int main(int argc, char **argv) {
     static uint64_t times[MAX_SWEEPS];
     errno = EINVAL;
     need(argc == 5, "usage: sweep METHOD KEPT REFUSED SWEEPS");
-    const struct method *method = find_method(argv[1]);
+    const struct method *method = NAMED(argv[1], methods);
     int sweeps = atoi(argv[4]);
     need(method && sweeps > 0 && sweeps <= MAX_SWEEPS, "sweep");
 

@@ -576,64 +576,28 @@ static void nothing(struct outcome *outcome) {
     (void)outcome;
 }
 
+#define DAEMONIZE(label, function)                                                                 \
+    {                                                                                              \
+        .name = label, .processes = "1 intermediate, 1.1 daemon, 1.1.1 pump-maker, 1.1.1.1 pump",  \
+        .prepare = make_places, .settle = open_preserved, .run = function,                         \
+        .release = release_daemon, .look = log_arrives, .makes_daemon = true, .pidfile = "run/pid" \
+    }
+
+#define SPAWN(label, who, function)                                                                \
+    {                                                                                              \
+        .name = label, .processes = who, .settle = open_passed, .run = function,                   \
+        .release = release_child, .makes_program = true                                            \
+    }
+
 const struct operation operations[] = {
-    {.name = "daemonize",
-     .processes = "1 intermediate, 1.1 daemon, 1.1.1 pump-maker, 1.1.1.1 pump",
-     .prepare = make_places,
-     .settle = open_preserved,
-     .run = daemonize,
-     .release = release_daemon,
-     .look = log_arrives,
-     .makes_daemon = true,
-     .pidfile = "run/pid"},
-    {.name = "daemonize-classic",
-     .processes = "1 intermediate, 1.1 daemon, 1.1.1 pump-maker, 1.1.1.1 pump",
-     .prepare = make_places,
-     .settle = open_preserved,
-     .run = daemonize_classically,
-     .release = release_daemon,
-     .look = log_arrives,
-     .makes_daemon = true,
-     .pidfile = "run/pid"},
-    {.name = "daemonize-in-time",
-     .processes = "1 intermediate, 1.1 daemon, 1.1.1 pump-maker, 1.1.1.1 pump",
-     .prepare = make_places,
-     .settle = open_preserved,
-     .run = daemonize_in_time,
-     .release = release_daemon,
-     .look = log_arrives,
-     .makes_daemon = true,
-     .pidfile = "run/pid"},
-    {.name = "spawn",
-     .processes = "1 probe, 2 child",
-     .settle = open_passed,
-     .run = spawn,
-     .release = release_child,
-     .makes_program = true},
-    {.name = "spawn-copy",
-     .processes = "1 probe, 2 child",
-     .settle = open_passed,
-     .run = spawn_copy,
-     .release = release_child,
-     .makes_program = true},
-    {.name = "spawn-fork",
-     .processes = "1 child",
-     .settle = open_passed,
-     .run = spawn_fork,
-     .release = release_child,
-     .makes_program = true},
-    {.name = "spawn-detached",
-     .processes = "1 probe, 2 intermediate, 2.1 child",
-     .settle = open_passed,
-     .run = spawn_detached,
-     .release = release_child,
-     .makes_program = true},
-    {.name = "spawn-detached-fork",
-     .processes = "1 intermediate, 1.1 child",
-     .settle = open_passed,
-     .run = spawn_detached_fork,
-     .release = release_child,
-     .makes_program = true},
+    DAEMONIZE("daemonize", daemonize),
+    DAEMONIZE("daemonize-classic", daemonize_classically),
+    DAEMONIZE("daemonize-in-time", daemonize_in_time),
+    SPAWN("spawn", "1 probe, 2 child", spawn),
+    SPAWN("spawn-copy", "1 probe, 2 child", spawn_copy),
+    SPAWN("spawn-fork", "1 child", spawn_fork),
+    SPAWN("spawn-detached", "1 probe, 2 intermediate, 2.1 child", spawn_detached),
+    SPAWN("spawn-detached-fork", "1 intermediate, 1.1 child", spawn_detached_fork),
     {.name = "communicate",
      .processes = "",
      .settle = start_cat,

@@ -12,7 +12,7 @@ import sys
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "harness"))
-from cases import Skip, case, children, contains, equal, main, read, run, until, write
+from cases import Skip, case, children, contains, equal, main, open_files_of, read, run, until, write
 
 PROGRAMS = os.environ.get("EXAMPLES", os.path.join(os.path.dirname(HERE), "target", "examples"))
 ACTIVATE = os.path.join(PROGRAMS, "activate")
@@ -134,15 +134,6 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ROT13 = str.maketrans(LETTERS, LETTERS[13:] + LETTERS[:13])
 
 # ---- what the kernel knows ----
-
-
-def open_files_of(pid):
-    """The names by the fds. A program that is being loaded has more of them for an instant."""
-    files = {}
-    for fd in os.listdir("/proc/%d/fd" % pid):
-        with contextlib.suppress(FileNotFoundError):
-            files[int(fd)] = os.readlink("/proc/%d/fd/%s" % (pid, fd))
-    return files
 
 
 def loaded(pid):

@@ -264,21 +264,29 @@ TEST(both_print) {
 
 /* ---- the thread ---- */
 
-static void the_cpu_is_right(void) {
+static void on_each_cpu(void (*check)(int cpu)) {
     cpu_set_t all, one;
-    unsigned cpu;
     CHECK_INT(sched_getaffinity(0, sizeof all, &all), 0);
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (!CPU_ISSET(i, &all))
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &all))
             continue;
         CPU_ZERO(&one);
-        CPU_SET(i, &one);
+        CPU_SET(cpu, &one);
         CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
-        CHECK_INT(syscall(SYS_getcpu, &cpu, NULL, NULL), 0);
-        CHECK_INT(cpu, i);
-        CHECK_INT(sched_getcpu(), i);
+        check(cpu);
     }
     CHECK_INT(sched_setaffinity(0, sizeof all, &all), 0);
+}
+
+static void check_libc(int cpu) {
+    unsigned kernels;
+    CHECK_INT(syscall(SYS_getcpu, &kernels, NULL, NULL), 0);
+    CHECK_INT(kernels, cpu);
+    CHECK_INT(sched_getcpu(), cpu);
+}
+
+static void the_cpu_is_right(void) {
+    on_each_cpu(check_libc);
 }
 
 static void require_two_cpus(void) {
@@ -320,17 +328,12 @@ static struct { uint32_t words[8]; } own_area __attribute__((aligned(32)));
 
 enum { CPU = 1 };
 
+static void check_own_area(int cpu) {
+    CHECK_INT(((volatile uint32_t *)own_area.words)[CPU], cpu);
+}
+
 static void the_own_area_tells_the_cpu(void) {
-    cpu_set_t all, one;
-    CHECK_INT(sched_getaffinity(0, sizeof all, &all), 0);
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (!CPU_ISSET(i, &all))
-            continue;
-        CPU_ZERO(&one);
-        CPU_SET(i, &one);
-        CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
-        CHECK_INT(((volatile uint32_t *)own_area.words)[CPU], i);
-    }
+    on_each_cpu(check_own_area);
 }
 
 HELPER(fork_with_an_area_of_its_own) {

@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 
 #include "listening.h"
 #include "probe.h"
@@ -527,20 +525,6 @@ TEST(the_environment_of_a_set_uid_program_is_not_believed) {
 /* ---- LISTEN_PIDFDID ---- */
 
 /* The inode of a pidfd, where pidfds live on a file system of their own. */
-static unsigned long long own_pidfd_inode(void) {
-    struct stat file;
-    struct statfs system;
-    int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    if (fd < 0)
-        SKIP_PLATFORM("this kernel has no pidfds");
-    CHECK_INT(fstat(fd, &file), 0);
-    CHECK_INT(fstatfs(fd, &system), 0);
-    close(fd);
-    if (system.f_type != 0x50494446)
-        SKIP_PLATFORM("this kernel has no pidfs");
-    return file.st_ino;
-}
-
 TEST(the_inode_of_the_own_pidfd_is_consumed_too) {
     offer_listeners(1, "web");
     set_number("LISTEN_PIDFDID", own_pidfd_inode());

@@ -17,7 +17,7 @@ import time
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "harness"))
-from cases import Skip, case, children, contains, equal, main, read, require_root, run, until, write
+from cases import Skip, case, children, contains, equal, main, open_files_of, read, require_root, run, until, write
 
 ROOT = os.path.dirname(HERE)
 PROGRAMS = os.environ.get("EXAMPLES", os.path.join(ROOT, "target", "examples"))
@@ -111,15 +111,6 @@ def arguments_of(pid):
 def status_of(pid):
     """The fields of /proc/PID/status."""
     return dict(re.findall(r"^(\w+):\t(.*)$", read("/proc/%d/status" % pid), re.MULTILINE))
-
-
-def open_files_of(pid):
-    """The names by the fds. A program that is being loaded has more of them for an instant."""
-    files = {}
-    for fd in os.listdir("/proc/%d/fd" % pid):
-        with contextlib.suppress(FileNotFoundError):
-            files[int(fd)] = os.readlink("/proc/%d/fd/%s" % (pid, fd))
-    return files
 
 
 def environment_of(pid):

@@ -8,9 +8,6 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include "probe.h"
@@ -233,29 +230,16 @@ TEST(the_environment_of_a_set_uid_program_is_not_believed) {
 }
 
 /* The inode of a pidfd, where pidfds live on a file system of their own. */
-static unsigned long long pidfd_inode(void) {
-    struct stat file;
-    struct statfs system;
-    int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    CHECK(fd >= 0);
-    CHECK_INT(fstat(fd, &file), 0);
-    CHECK_INT(fstatfs(fd, &system), 0);
-    close(fd);
-    if (system.f_type != 0x50494446)
-        SKIP_PLATFORM("this kernel has no pidfs");
-    return file.st_ino;
-}
-
 TEST(a_matching_listen_pidfdid_is_evidence) {
     be_activated();
-    set_number("LISTEN_PIDFDID", pidfd_inode());
+    set_number("LISTEN_PIDFDID", own_pidfd_inode());
     CHECK(rdaemon_started_by() & RDAEMON_STARTED_ACTIVATED);
     expect_no_fork(&automatic);
 }
 
 TEST(a_listen_pidfdid_of_another_process_is_none) {
     be_activated();
-    set_number("LISTEN_PIDFDID", pidfd_inode() + 1);
+    set_number("LISTEN_PIDFDID", own_pidfd_inode() + 1);
     expect_hints(0);
     expect_a_fork(&automatic);
 }

@@ -10,6 +10,7 @@ Usage of such a program: PROGRAM [substring of the names of the cases to run]...
 A case passes when it raises nothing and leaves no process behind.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -97,6 +98,15 @@ def children(parent=None):
         if int(fields.split()[1]) == (parent or os.getpid()):
             found.append((int(pid), name))
     return found
+
+
+def open_files_of(pid):
+    """The names by the fds. A program that is being loaded has more of them for an instant."""
+    files = {}
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        with contextlib.suppress(FileNotFoundError):
+            files[int(fd)] = os.readlink("/proc/%d/fd/%s" % (pid, fd))
+    return files
 
 
 def expect_no_process():

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include "tap.h"
@@ -126,6 +127,20 @@ static void copy_value(char *value, size_t size, const char *text) {
         else if (!isblank((unsigned char)text[1]) && text[1] != '\n')
             value[length++] = ' ';
     value[length] = '\0';
+}
+
+unsigned long long own_pidfd_inode(void) {
+    struct stat file;
+    struct statfs system;
+    int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (fd < 0)
+        SKIP_PLATFORM("this kernel has no pidfds");
+    CHECK_INT(fstat(fd, &file), 0);
+    CHECK_INT(fstatfs(fd, &system), 0);
+    close(fd);
+    if (system.f_type != 0x50494446)
+        SKIP_PLATFORM("this kernel has no pidfs");
+    return file.st_ino;
 }
 
 const char *status_field(pid_t pid, const char *field) {

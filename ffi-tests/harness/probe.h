@@ -20,6 +20,10 @@ const char *fd_target(pid_t pid, int fd);
 /* The process that a pidfd refers to, or -1 when it is gone. */
 pid_t pidfd_pid(int pidfd);
 
+/* The inode of a pidfd of this process, which on pidfs is its own for ever; skips the case
+ * elsewhere. */
+unsigned long long own_pidfd_inode(void);
+
 /* A field of /proc/<pid>/status, blanks made single spaces: status_field(0, "Uid") "0 0 0 0". */
 const char *status_field(pid_t pid, const char *field);
 /* Whether the signal is in the set that the field holds: SigBlk, SigIgn or SigCgt. */
