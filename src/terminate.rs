@@ -1,8 +1,8 @@
 //! How a daemon ends: its hooks, its pidfile, and the signal or the exit status.
 
 use crate::pidfile::Pidfile;
-use crate::sys::errno;
 use crate::sys::signals::{self, Disposition, Flag, Mask, Slot};
+use crate::sys::thread::undisturbed;
 use core::ffi::{c_int, c_void};
 use core::ptr::null_mut;
 use rustix::io::Errno;
@@ -102,7 +102,7 @@ extern "C" fn user2(_signal: c_int) {
 }
 
 fn call(which: fn(&Hooks) -> Option<Hook>) {
-    errno::preserved(|| {
+    undisturbed(|| {
         let hooks = current().and_then(|ending| ending.hooks).filter(|_| !HAS_BEGUN.is_raised());
         if let Some((hooks, hook)) = hooks.and_then(|hooks| Some((hooks, which(&hooks)?))) {
             hook(hooks.context);
@@ -112,7 +112,7 @@ fn call(which: fn(&Hooks) -> Option<Hook>) {
 
 /// The handler of a signal that ends the daemon.
 pub(crate) extern "C" fn terminate(signal: c_int) {
-    errno::preserved(|| {
+    undisturbed(|| {
         if let Some(ending) = current() {
             // Or another thread is at it.
             if HAS_BEGUN.is_raised() || ending.goes_on() || !HAS_BEGUN.raise() {

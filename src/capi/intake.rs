@@ -1,7 +1,7 @@
 //! Pointers, sizes and fds from C: raw before, checked after. The only place that dereferences.
 
 use crate::spawn::Strings;
-use crate::sys::errno;
+use crate::sys::thread::undisturbed;
 use core::ffi::{CStr, c_char, c_int};
 use core::mem::{MaybeUninit, size_of};
 use core::time::Duration;
@@ -207,7 +207,7 @@ impl Text {
     }
 }
 
-/// A result as C wants it, the caller's errno left alone.
+/// A result as C wants it, the calling thread left undisturbed.
 pub(super) fn answer(call: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
-    errno::preserved(|| call().unwrap_or_else(|errno| errno.raw_os_error().wrapping_neg()))
+    undisturbed(|| call().unwrap_or_else(|errno| errno.raw_os_error().wrapping_neg()))
 }

@@ -22,10 +22,10 @@ fn set(value: c_int) {
     unsafe { *location() = value }
 }
 
-/// Runs `f`, which C or the kernel has called: errno is left as it was, and the thread is not cancelled meanwhile.
+/// Runs `f` and leaves errno as it was.
 pub(crate) fn preserved<T>(f: impl FnOnce() -> T) -> T {
     let before = get();
-    let result = super::cancellation::disabled(f);
+    let result = f();
     set(before);
     result
 }

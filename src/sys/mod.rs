@@ -8,7 +8,6 @@
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod arch;
-mod cancellation;
 pub(crate) mod child_signals;
 pub(crate) mod clock;
 pub(crate) mod clone;
@@ -33,4 +32,5 @@ pub(crate) mod signal_fd;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod strings;
+pub(crate) mod thread;
 pub(crate) mod users;

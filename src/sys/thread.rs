@@ -1,9 +1,17 @@
-//! pthread_cancel(3): a thread that ended in the middle of a call would leave all behind that the call had made.
+//! The thread that C, or the kernel for a signal, calls a function of ours in.
+
+use native::uncancelled;
+
+/// Runs `f` and leaves errno as it was. The thread is not cancelled meanwhile: it would end in the middle of the call, and
+/// leave all behind that the call had made.
+pub(crate) fn undisturbed<T>(f: impl FnOnce() -> T) -> T {
+    uncancelled(|| super::errno::preserved(f))
+}
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod native {
     /// No system call is a cancellation point here, as none goes through libc.
-    pub(in crate::sys) fn disabled<T>(f: impl FnOnce() -> T) -> T {
+    pub(super) fn uncancelled<T>(f: impl FnOnce() -> T) -> T {
         f()
     }
 }
@@ -19,7 +27,7 @@ mod native {
     }
 
     /// libc's open, read, close, waitid are cancellation points.
-    pub(in crate::sys) fn disabled<T>(f: impl FnOnce() -> T) -> T {
+    pub(super) fn uncancelled<T>(f: impl FnOnce() -> T) -> T {
         let before = set(PTHREAD_CANCEL_DISABLE);
         let result = f();
         set(before);
@@ -33,5 +41,3 @@ mod native {
         before
     }
 }
-
-pub(super) use native::disabled;
