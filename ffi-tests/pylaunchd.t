@@ -547,11 +547,15 @@ LOADERS_THAT_FAIL = {
 }
 
 
+def around(t, program, script):
+    """A program that runs the script instead, for which the real one is $real."""
+    return write(t.path("around"), "#!/bin/sh\nreal=%s\n%s\n" % (program, script), 0o755)
+
+
 @case
 def the_demo_notices_a_loader_that_fails(t):
     for complaint, script in LOADERS_THAT_FAIL.items():
-        text = "#!/bin/sh\nreal=%s\nsocket=$5\npidfile=$7\n%s\n" % (PYLAUNCHD, script)
-        expect_not_so(t, complaint, "--exec", loader=write(t.path("loader"), text, 0o755))
+        expect_not_so(t, complaint, "--exec", loader=around(t, PYLAUNCHD, "socket=$5\npidfile=$7\n" + script))
 
 
 TOOLS_THAT_FAIL = {
@@ -567,8 +571,7 @@ TOOLS_THAT_FAIL = {
 @case
 def the_demo_notices_a_tool_that_fails(t):
     for complaint, script in TOOLS_THAT_FAIL.items():
-        text = "#!/bin/sh\nreal=%s\n%s\n" % (RDAEMON, script)
-        expect_not_so(t, complaint, "--exec", tool=write(t.path("tool"), text, 0o755))
+        expect_not_so(t, complaint, "--exec", tool=around(t, RDAEMON, script))
 
 
 STARTERS_THAT_FAIL = {
@@ -581,8 +584,7 @@ STARTERS_THAT_FAIL = {
 @case
 def the_demo_notices_a_starter_that_fails(t):
     for complaint, script in STARTERS_THAT_FAIL.items():
-        text = "#!/bin/sh\nreal=%s\n%s\n" % (ACTIVATE, script)
-        expect_not_so(t, complaint, "--exec", starter=write(t.path("starter"), text, 0o755))
+        expect_not_so(t, complaint, "--exec", starter=around(t, ACTIVATE, script))
 
 
 # ---- the plain daemon ----
