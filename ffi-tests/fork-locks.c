@@ -185,7 +185,6 @@ static const struct {
     {"double_fork", double_fork},
     {"daemonize", daemonize},
     {"control_start", control_start},
-    {"daemonize", daemonize},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 
