@@ -57,8 +57,8 @@
  *   each other.
  * - Outputs are named ret_, and are written on success only; ret_status is always written; what a buffer or an array
  *   holds after a failure its function tells. A struct shorter than the library's is filled as far as it goes, the
- *   tail of a longer one is zeroed. No argument is both input and output
- *   but a handle: struct rdaemon_pidfile, rdaemon_child, rdaemon_communication, rdaemon_syslog.
+ *   tail of a longer one is zeroed. No argument is both input and output but a handle: struct rdaemon_pidfile,
+ *   rdaemon_child, rdaemon_communication, rdaemon_syslog.
  * - Time limits are in milliseconds of CLOCK_MONOTONIC; -1 is for ever, any other negative one -EINVAL. A signal does
  *   not end a wait.
  * - Stack. A function needs less than 4 KiB, unless its comment tells how much; what libc and your own functions need
@@ -995,9 +995,8 @@ int rdaemon_setsid(void);
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
 /// -ESRCH: somebody killed the process between; then no grandchild goes on.
 /// The memory is copied once, where that is possible, and the handlers of pthread_atfork(3) run once for each copy: as
-/// with rdaemon_daemonize(). Not async-signal-safe. In a process with more
-/// threads only the calling one continues in the grandchild, which must not need a lock that another thread holds.
-/// Since 0.1.0.
+/// with rdaemon_daemonize(). Not async-signal-safe. In a process with more threads only the calling one continues in
+/// the grandchild, which must not need a lock that another thread holds. Since 0.1.0.
 int rdaemon_double_fork(int *ret_pidfd);
 
 /// Closes every fd of the process from lowest on, but for the keep_len ones in keep.
@@ -1131,11 +1130,10 @@ int rdaemon_no_new_privs(void);
 /// must not open it again: see rdaemon_pidfile_write().
 ///
 /// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid, 0 for
-/// RDAEMON_PIDFILE_HELD, after a wait for that to end: 100 ms, or up to a second
-/// while processes read it; -EISDIR for a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL
-/// for another file that is not regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others
-/// create and remove it all the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or
-/// ftruncate(2).
+/// RDAEMON_PIDFILE_HELD, after a wait for that to end: 100 ms, or up to a second while processes read it; -EISDIR for
+/// a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL for another file that is not
+/// regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others create and remove it all
+/// the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
 /// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
 /// mode and owner of the options.
 /// Async-signal-safe, thread-safe; needs about 6 KiB of stack. Since 0.1.0.
@@ -1237,14 +1235,15 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// - else any error of the system calls of that step.
 ///
 /// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes
-/// that were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was
-/// there and was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for
-/// it. In a process that does not detach the steps before the failed one stay done.
+/// that were made have ended (the one that logs, as soon as it sees that) without running a handler of atexit(3) or
+/// flushing stdio. What can stay: a file that was there and was emptied (a stale pidfile, an output with O_TRUNC), with
+/// a new mode or owner if the options asked for it. In a process that does not detach the steps before the failed one
+/// stay done.
 ///
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each copy; those that run before and
-/// in the parent see the number of the process between where that shares the memory. In a process with more
-/// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
-/// it must come before any use of a framework. Needs about 22 KiB of stack. Since 0.1.0.
+/// in the parent see the number of the process between where that shares the memory. In a process with more threads
+/// only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS it
+/// must come before any use of a framework. Needs about 22 KiB of stack. Since 0.1.0.
 int rdaemon_daemonize(const struct rdaemon_config *config,
                       size_t config_size,
                       struct rdaemon_daemon *ret_daemon,
@@ -1420,8 +1419,7 @@ int rdaemon_child_close(struct rdaemon_child *child,
 /// Returns enum rdaemon_communicate_result (>= 0): unless DONE, empty the full buffers and call again; -ETIMEDOUT: call
 /// again, nothing is lost; -EINVAL for NULL, a handle that is none, an unknown flag, an output with both a buffer and a
 /// sink, a context without a sink, or a len or input_sent that is too large; -EBADF for a pipe that is no fd; a sink's
-/// error; or any error of ppoll(2), read(2) or write(2), after
-/// which a further call goes on too.
+/// error; or any error of ppoll(2), read(2) or write(2), after which a further call goes on too.
 /// Async-signal-safe if the sinks are; thread-safe with other handles. Needs about 18 KiB of stack. Since 0.1.0.
 int rdaemon_communicate(struct rdaemon_child *child,
                         size_t child_size,
@@ -1641,8 +1639,7 @@ int rdaemon_signals_next(int fd,
 /// number, for a LISTEN_FDS of 0, unknown flags, or NULL for a visitor; -EBADF when one of the fds is not open;
 /// -EBADMSG when LISTEN_FDNAMES has more or fewer names than there are fds, or one of 256 bytes; -ENOTSOCK with
 /// RDAEMON_LISTEN_INETD when standard input is no socket; -ENAMETOOLONG for a name of 4096 bytes; -EMFILE; or what
-/// launchd says. An error of fstat(2) or getsockname(2) comes when systemd's are
-/// collected.
+/// launchd says. An error of fstat(2) or getsockname(2) comes when systemd's are collected.
 /// Not async-signal-safe; no other thread may use the environment. Since 0.1.0.
 int rdaemon_listen(const char *name,
                    uint32_t flags,

@@ -149,8 +149,7 @@ fn with_communication<T>(
 /// Returns enum rdaemon_communicate_result (>= 0): unless DONE, empty the full buffers and call again; -ETIMEDOUT: call
 /// again, nothing is lost; -EINVAL for NULL, a handle that is none, an unknown flag, an output with both a buffer and a
 /// sink, a context without a sink, or a len or input_sent that is too large; -EBADF for a pipe that is no fd; a sink's
-/// error; or any error of ppoll(2), read(2) or write(2), after
-/// which a further call goes on too.
+/// error; or any error of ppoll(2), read(2) or write(2), after which a further call goes on too.
 /// Async-signal-safe if the sinks are; thread-safe with other handles. Needs about 18 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_communicate(

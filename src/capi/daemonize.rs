@@ -265,14 +265,15 @@ pub unsafe extern "C" fn rdaemon_check(
 /// - else any error of the system calls of that step.
 ///
 /// After a failure the original process is as it was: no fd, child, lock or created file is left, and the processes
-/// that were made have ended without running a handler of atexit(3) or flushing stdio. What can stay: a file that was
-/// there and was emptied (a stale pidfile, an output with O_TRUNC), with a new mode or owner if the options asked for
-/// it. In a process that does not detach the steps before the failed one stay done.
+/// that were made have ended (the one that logs, as soon as it sees that) without running a handler of atexit(3) or
+/// flushing stdio. What can stay: a file that was there and was emptied (a stale pidfile, an output with O_TRUNC), with
+/// a new mode or owner if the options asked for it. In a process that does not detach the steps before the failed one
+/// stay done.
 ///
 /// Not async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each copy; those that run before and
-/// in the parent see the number of the process between where that shares the memory. In a process with more
-/// threads only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS
-/// it must come before any use of a framework. Needs about 22 KiB of stack. Since 0.1.0.
+/// in the parent see the number of the process between where that shares the memory. In a process with more threads
+/// only the calling one continues in the daemon, which must not need a lock that another thread holds. On macOS it
+/// must come before any use of a framework. Needs about 22 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_daemonize(
     config: *const rdaemon_config,

@@ -120,11 +120,10 @@ impl From<Pidfile> for rdaemon_pidfile {
 /// must not open it again: see rdaemon_pidfile_write().
 ///
 /// Returns 0; -EEXIST when another process holds the file, and ret_status tells its pid in pid, 0 for
-/// RDAEMON_PIDFILE_HELD, after a wait for that to end: 100 ms, or up to a second
-/// while processes read it; -EISDIR for a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL
-/// for another file that is not regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others
-/// create and remove it all the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or
-/// ftruncate(2).
+/// RDAEMON_PIDFILE_HELD, after a wait for that to end: 100 ms, or up to a second while processes read it; -EISDIR for
+/// a directory, -ELOOP for a symlink, -EMLINK for a file with more names, -EINVAL for another file that is not
+/// regular, for NULL, unknown flags, or a mode that lets others write; -EAGAIN when others create and remove it all
+/// the time; -ENAMETOOLONG, -E2BIG; or any error of open(2), flock(2), fchown(2), fchmod(2) or ftruncate(2).
 /// After a failure no fd is open and no file is left that was not there; one that was there may be empty, and have the
 /// mode and owner of the options.
 /// Async-signal-safe, thread-safe; needs about 6 KiB of stack. Since 0.1.0.

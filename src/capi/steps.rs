@@ -27,9 +27,8 @@ pub extern "C" fn rdaemon_setsid() -> c_int {
 /// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
 /// -ESRCH: somebody killed the process between; then no grandchild goes on.
 /// The memory is copied once, where that is possible, and the handlers of pthread_atfork(3) run once for each copy: as
-/// with rdaemon_daemonize(). Not async-signal-safe. In a process with more
-/// threads only the calling one continues in the grandchild, which must not need a lock that another thread holds.
-/// Since 0.1.0.
+/// with rdaemon_daemonize(). Not async-signal-safe. In a process with more threads only the calling one continues in
+/// the grandchild, which must not need a lock that another thread holds. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_double_fork(ret_pidfd: *mut c_int) -> c_int {
     // SAFETY: the C caller promises what the comment above asks.
