@@ -50,19 +50,19 @@ pub fn drop_privileges(identity: &Identity<'_>) -> Result<(), Errno> {
 /// [`drop_privileges`], of an identity that was checked.
 pub(crate) fn change<Who: Subject>(identity: &Identity<'_>) -> Result<(), Errno> {
     let (uids, gids) = (ids::uids()?, ids::gids()?);
-    let uid = identity.uid.or(identity.relinquish.then_some(uids.real).filter(|&real| !uids.are_all(real)));
-    let gid = identity.gid.or(identity.relinquish.then_some(gids.real).filter(|&real| !gids.are_all(real)));
+    let uid = identity.uid.or(identity.relinquish.then_some(uids.real).filter(|&real| !uids.are_surely_all(real)));
+    let gid = identity.gid.or(identity.relinquish.then_some(gids.real).filter(|&real| !gids.are_surely_all(real)));
     if let Some(groups) = groups_to_set(identity, uid.is_some_and(|uid| !uids.are_all(uid))) {
         Who::set_groups(groups, gid.unwrap_or(gids.effective))?;
     }
     if let Some(gid) = gid {
-        if !ids::gids()?.are_all(gid) {
+        if !ids::gids()?.are_surely_all(gid) {
             Who::set_gid(gid)?;
         }
         verify(ids::gids()?, gid)?;
     }
     if let Some(uid) = uid {
-        if !uids.are_all(uid) {
+        if !uids.are_surely_all(uid) {
             Who::set_uid(uid)?;
         }
         verify(ids::uids()?, uid)?;

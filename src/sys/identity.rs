@@ -3,21 +3,33 @@
 use super::errno::result;
 use rustix::io::Errno;
 
-/// Real, effective and saved id.
+/// Real, effective and saved id. macOS has no getresuid(2) to show the saved one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ids {
     pub(crate) real: u32,
     pub(crate) effective: u32,
+    #[cfg(not(target_vendor = "apple"))]
     pub(crate) saved: u32,
 }
 
 impl Ids {
     pub(crate) const fn all(id: u32) -> Ids {
-        Ids { real: id, effective: id, saved: id }
+        Ids {
+            real: id,
+            effective: id,
+            #[cfg(not(target_vendor = "apple"))]
+            saved: id,
+        }
     }
 
+    /// Whether no id that is shown is another one.
     pub(crate) fn are_all(self, id: u32) -> bool {
         self == Ids::all(id)
+    }
+
+    /// Whether there is nothing to change, not even an id that is not shown.
+    pub(crate) fn are_surely_all(self, id: u32) -> bool {
+        cfg!(not(target_vendor = "apple")) && self.are_all(id)
     }
 }
 
@@ -146,20 +158,16 @@ pub(crate) fn gids() -> Result<Ids, Errno> {
     read(calls::SYS_getresgid)
 }
 
-/// macOS shows no saved ids.
 #[cfg(target_vendor = "apple")]
 pub(crate) fn uids() -> Result<Ids, Errno> {
     use rustix::process::{geteuid, getuid};
-    let (real, effective) = (getuid().as_raw(), geteuid().as_raw());
-    Ok(Ids { real, effective, saved: effective })
+    Ok(Ids { real: getuid().as_raw(), effective: geteuid().as_raw() })
 }
 
-/// macOS shows no saved ids.
 #[cfg(target_vendor = "apple")]
 pub(crate) fn gids() -> Result<Ids, Errno> {
     use rustix::process::{getegid, getgid};
-    let (real, effective) = (getgid().as_raw(), getegid().as_raw());
-    Ok(Ids { real, effective, saved: effective })
+    Ok(Ids { real: getgid().as_raw(), effective: getegid().as_raw() })
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
