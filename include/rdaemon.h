@@ -1007,7 +1007,8 @@ int rdaemon_double_fork(int *ret_pidfd);
 ///
 /// It works through close_range(2), which meets fds above a lowered RLIMIT_NOFILE too; where that is refused, for
 /// whatever reason, through /proc/self/fd; where that is hidden, by counting up to the hard RLIMIT_NOFILE, at least to
-/// 65536, and not at all where it is above 1048576.
+/// 65536, and not at all where it is above 1048576. On macOS it reads the list of open fds, and where more than 511
+/// stay open, or are only marked, it counts too, with kern.maxfilesperproc for the limit if that is higher.
 ///
 /// Returns 0, -EINVAL for a negative lowest, an unknown flag or a NULL keep, or the error of close_range(2) when no
 /// way was left; some fds may be closed then.

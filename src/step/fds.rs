@@ -130,7 +130,7 @@ fn by_counting(lowest: u32, kept: Kept<'_>, act: Act, refusal: Errno) -> Result<
 fn bound() -> Result<u32, Errno> {
     const AT_LEAST: u64 = 1 << 16;
     let limit = limits::get(libc::RLIMIT_NOFILE as _)?;
-    let bound = limit.hard.max(limit.soft).max(AT_LEAST);
+    let bound = limit.hard.max(limit.soft).min(limits::fds_end()).max(AT_LEAST);
     if bound > AT_MOST.into() { Err(Errno::MFILE) } else { Ok(bound as u32) }
 }
 

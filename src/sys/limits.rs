@@ -64,3 +64,20 @@ mod native {
 }
 
 pub(crate) use native::{get, set};
+
+/// The number below which macOS keeps every new fd, whatever the resource limit, which is often none.
+#[cfg(target_vendor = "apple")]
+pub(crate) fn fds_end() -> u64 {
+    let mut most: c_int = 0;
+    let mut size = size_of_val(&most);
+    let (name, place) = (c"kern.maxfilesperproc".as_ptr(), (&raw mut most).cast());
+    // SAFETY: the name is a string, and an int is written into an int.
+    let asked = unsafe { libc::sysctlbyname(name, place, &raw mut size, core::ptr::null_mut(), 0) };
+    u64::try_from(most).ok().filter(|&most| asked == 0 && most > 0).unwrap_or(u64::MAX)
+}
+
+/// The resource limit alone says where fds end.
+#[cfg(not(target_vendor = "apple"))]
+pub(crate) const fn fds_end() -> u64 {
+    u64::MAX
+}

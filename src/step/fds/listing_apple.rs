@@ -4,7 +4,7 @@ use rustix::fd::RawFd;
 use rustix::io::Errno;
 
 /// Calls `visit` with each open fd. The list has no cursor: when it does not fit, it is read again while closing has
-/// made it another; where more fds are kept than fit, this way fails.
+/// made it another. Where more fds than fit are kept, or stay open as they are only marked, this way fails.
 pub(super) fn each_open_fd(visit: &mut impl FnMut(RawFd)) -> Result<(), Errno> {
     let mut highest_before = -1;
     loop {
