@@ -8,7 +8,7 @@ use rustix::io::Errno;
 pub(crate) enum Manner {
     /// pwritev2(2) with flags that keep it quiet and from blocking.
     Flags,
-    /// With SIGPIPE blocked, and no more than a pipe that is writable takes for sure.
+    /// With SIGPIPE blocked, or turned off, and no more than a pipe that is writable takes for sure.
     Mask,
 }
 
@@ -21,7 +21,7 @@ pub(crate) fn write(pipe: &Fd, bytes: &[u8], manner: &mut Manner) -> Result<usiz
         }
     }
     let bytes = bytes.get(..libc::PIPE_BUF).unwrap_or(bytes);
-    native::without_sigpipe(|| rustix::io::write(pipe.lend(), bytes))
+    native::without_sigpipe(pipe, || rustix::io::write(pipe.lend(), bytes))
 }
 
 #[cfg(target_os = "linux")]
@@ -47,7 +47,7 @@ mod native {
     const SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
 
     /// Runs `write` so that a SIGPIPE that it raises is taken back before anybody sees it.
-    pub(super) fn without_sigpipe(write: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    pub(super) fn without_sigpipe(_pipe: &Fd, write: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
         let (set, mut before, mut pending) = (SIGPIPE, 0_u64, 0_u64);
         let (block, restore) = (libc::SIG_BLOCK as usize, libc::SIG_SETMASK as usize);
         let (set, old) = (&raw const set as usize, &raw mut before as usize);
@@ -67,17 +67,32 @@ mod native {
     }
 }
 
-/// The pipe itself has been told to raise no signal.
+/// SIGPIPE is the process's here, not the thread's: a thread that blocks it only hands it to another. But a pipe can be
+/// told to raise none. It is told for the one write, as whoever shares it may want the signal.
 #[cfg(target_vendor = "apple")]
 mod native {
     use super::{Errno, Fd};
+    use core::ffi::c_int;
 
     pub(super) fn write_with_flags(_pipe: &Fd, _bytes: &[u8]) -> Result<usize, Errno> {
         Err(Errno::NOSYS)
     }
 
-    pub(super) fn without_sigpipe(write: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
-        write()
+    pub(super) fn without_sigpipe(pipe: &Fd, write: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
+        let before = fcntl(pipe, libc::F_GETNOSIGPIPE, 0)?;
+        match fcntl(pipe, libc::F_SETNOSIGPIPE, 1) {
+            // A socket that nobody reads any more takes no option.
+            Err(Errno::INVAL) => return Err(Errno::PIPE),
+            told => told?,
+        };
+        let result = write();
+        let _ = fcntl(pipe, libc::F_SETNOSIGPIPE, before);
+        result
+    }
+
+    fn fcntl(pipe: &Fd, command: c_int, argument: c_int) -> Result<c_int, Errno> {
+        // SAFETY: both commands take a number, or nothing.
+        crate::sys::errno::result(unsafe { libc::fcntl(pipe.number(), command, argument) })
     }
 }
 
@@ -92,7 +107,7 @@ mod native {
     }
 
     /// Runs `write` so that a SIGPIPE that it raises is taken back before anybody sees it.
-    pub(super) fn without_sigpipe(write: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    pub(super) fn without_sigpipe(_pipe: &Fd, write: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         let (mut before, mut pending) = (set, set);
         // SAFETY: libc initialises the set.
