@@ -155,9 +155,6 @@ pub(crate) fn pipe() -> Result<(Fd, Fd), Errno> {
     for end in [&reader, &writer] {
         rustix::io::fcntl_setfd(end.lend(), rustix::io::FdFlags::CLOEXEC)?;
     }
-    #[cfg(target_vendor = "apple")]
-    // SAFETY: F_SETNOSIGPIPE takes a number.
-    super::errno::result(unsafe { libc::fcntl(writer.number(), libc::F_SETNOSIGPIPE, 1) })?;
     Ok((above_stdio(reader)?, above_stdio(writer)?))
 }
 
