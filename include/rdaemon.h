@@ -216,7 +216,8 @@ enum rdaemon_identity_flags {
     RDAEMON_IDENTITY_UID = 1,
     /// The real, effective and saved group id become gid.
     RDAEMON_IDENTITY_GID = 2,
-    /// The supplementary groups become the groups_len ones in groups, which may be none.
+    /// The supplementary groups become the groups_len ones in groups, which may be none. Besides the group id macOS
+    /// takes 15, and rdaemon on FreeBSD 63: -EINVAL for more.
     RDAEMON_IDENTITY_GROUPS = 4,
     /// The effective ids become the real ones, for a program that is wrongly installed set-user-id or set-group-id.
     /// Not together with UID or GID.

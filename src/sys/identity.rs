@@ -57,13 +57,15 @@ impl Subject for Process {
         result(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
     }
 
-    /// On the BSDs the first of the groups is the effective group id.
+    /// On the BSDs the first of the groups is the effective group id. It is among a user's groups too, and twice would
+    /// be one more than macOS takes of a user who has as many as it takes.
     #[cfg(not(target_os = "linux"))]
     fn set_groups(groups: &[u32], gid: u32) -> Result<(), Errno> {
         let mut all = [gid; 64];
-        let count = groups.len() + 1;
-        for (place, &group) in all.get_mut(1..count).ok_or(Errno::INVAL)?.iter_mut().zip(groups) {
-            *place = group;
+        let mut count = 1;
+        for &group in groups.iter().filter(|&&group| group != gid) {
+            *all.get_mut(count).ok_or(Errno::INVAL)? = group;
+            count += 1;
         }
         // SAFETY: gid_t is u32 here; libc reads `count` of them.
         result(unsafe { libc::setgroups(count as _, all.as_ptr()) }).map(drop)
