@@ -206,7 +206,7 @@ enum rdaemon_signal_action_kind {
     /// The pidfile is removed; then the process dies as by the signal's default, so that whoever waits for it sees
     /// which signal it was. In a daemon of rdaemon_control_start() the hooks on_terminate and at_exit come first. In a
     /// process forked from the daemon the pidfile is left alone. Refused for a signal whose default is not to end the
-    /// process.
+    /// process; on macOS and FreeBSD SIGIO and SIGINFO are such.
     RDAEMON_SIGNAL_TERMINATE = 3,
 };
 

@@ -37,8 +37,20 @@ impl SignalMapEntry {
 }
 
 /// The signals whose default is not to end the process.
-const SURVIVABLE: [c_int; 7] =
-    [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+const SURVIVABLE: &[c_int] = &[
+    libc::SIGCHLD,
+    libc::SIGCONT,
+    libc::SIGURG,
+    libc::SIGWINCH,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    #[cfg(not(target_os = "linux"))]
+    libc::SIGINFO,
+    // It ends a process on Linux.
+    #[cfg(not(target_os = "linux"))]
+    libc::SIGIO,
+];
 
 /// Whether it is a signal that can be caught and that libc leaves to the program.
 pub(crate) fn is_catchable(signal: c_int) -> bool {
