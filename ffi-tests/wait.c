@@ -21,8 +21,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* ---- the programs ---- */
 
 HELPER(exit_with) {
@@ -472,13 +470,15 @@ static void *wait_without_a_limit(void *child) {
 }
 
 TEST_EACH(signals_arrive_while_another_thread_waits) {
-    struct rdaemon_child child = begin_life("");
+    struct rdaemon_child child = begin_life(""), copy = child;
     pthread_t thread;
     CHECK_INT(pthread_create(&thread, NULL, wait_without_a_limit, &child), 0);
-    CHECK_INT(send(&child, 0), 0);
-    CHECK_INT(send(&child, SIGTERM), 0);
+    CHECK_INT(send(&copy, 0), 0);
+    CHECK_INT(send(&copy, SIGTERM), 0);
     CHECK_INT(pthread_join(thread, NULL), 0);
     CHECK_INT(send(&child, 0), -ESRCH);
+    if (copy.pidfd >= 0)
+        CHECK_INT(send(&copy, 0), -ESRCH);
     nothing_is_left(&child);
 }
 

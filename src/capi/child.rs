@@ -6,8 +6,9 @@ use core::ffi::c_int;
 use rustix::io::Errno;
 
 /// A started program. It is plain data, in which the functions below keep whether the child was reaped: use one copy,
-/// from one thread at a time, in the process that started the program. An fd that you close yourself you set to -1
-/// here. Of zeros it is a handle of nothing, which rdaemon_child_close() accepts.
+/// from one thread at a time, in the process that started the program; but while one thread waits another may signal
+/// the program by a copy that has a pidfd, which never means another process. An fd that you close yourself you set to
+/// -1 here. Of zeros it is a handle of nothing, which rdaemon_child_close() accepts.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct rdaemon_child {
