@@ -20,12 +20,6 @@
 
 /* ---- standard fds that are closed ---- */
 
-static void close_subset(int subset) {
-    for (int fd = 0; fd < 3; fd++)
-        if (subset & 1 << fd)
-            close(fd);
-}
-
 static void has_sound_fds(const struct start *start) {
     const struct rdaemon_pidfile *pidfile = &start->daemon.pidfile;
     char expected[64];
@@ -46,7 +40,7 @@ static void start_with_closed(int subset) {
     IN_CHILD {
         struct rdaemon_config config = {.pidfile = scratch_path("pid")};
         struct start started;
-        close_subset(subset);
+        close_standard_fds(subset);
         start_well(&started, &config, has_sound_fds);
         CHECK(started.daemon.pidfd >= 3);
         close(started.daemon.pidfd);
@@ -67,7 +61,7 @@ static void fail_with_closed(int subset) {
     IN_CHILD {
         struct rdaemon_config config = {.pidfile = scratch_path("pid"),
                                         .working_directory = scratch_path("missing")};
-        close_subset(subset);
+        close_standard_fds(subset);
         start_badly(&config, RDAEMON_STEP_CHDIR, -ENOENT);
     }
 }
@@ -93,7 +87,7 @@ TEST(files_are_opened_around_each_subset) {
                     {.action = RDAEMON_STREAM_FILE, .path = scratch_path("log")},
                     {.action = RDAEMON_STREAM_SAME_AS_STDOUT},
                 }};
-            close_subset(subset);
+            close_standard_fds(subset);
             run_daemon(&config, keeps_its_streams);
         }
     }
@@ -110,7 +104,7 @@ static bool starts_below(rlim_t most_fds, int closed) {
     struct rlimit limit;
     struct start started;
     adopt_orphans();
-    close_subset(closed);
+    close_standard_fds(closed);
     snapshot_take(&before);
     getrlimit(RLIMIT_NOFILE, &limit);
     rlim_t usual = limit.rlim_cur;
@@ -180,6 +174,41 @@ TEST(a_caller_may_ignore_sigchld) {
         signal(SIGCHLD, SIG_IGN);
         fails_and_succeeds();
         CHECK_INT(first_child_of(getpid()), 0);
+    }
+    reap_all();
+}
+
+struct held_start {
+    struct start start;
+    struct gate *ready;
+    int fd;
+};
+
+static void *start_held(void *context) {
+    static const long tells[] = {SYS_sendmsg};
+    struct held_start *held = context;
+    held->fd = hold_syscalls(tells, 1);
+    gate_open(held->ready);
+    start_well(&held->start, NULL, NULL);
+    return NULL;
+}
+
+/* The end of the intermediate is nobody's to see then, and there is no time limit. */
+TEST(a_daemon_that_is_slow_to_begin_is_waited_for_where_sigchld_is_ignored,
+     .time_limit_ms = 20000) {
+    IN_CHILD {
+        struct held_start held = {.ready = gate_new()};
+        pthread_t thread;
+        signal(SIGCHLD, SIG_IGN);
+        CHECK_INT(pthread_create(&thread, NULL, start_held, &held), 0);
+        gate_wait(held.ready);
+        struct held_call introduction = held_next(held.fd);
+        for (double begin = now_ms(); now_ms() < begin + 1500;)
+            usleep(10000);
+        held_release(held.fd, &introduction);
+        struct held_call report = held_next(held.fd);
+        held_release(held.fd, &report);
+        CHECK_INT(pthread_join(thread, NULL), 0);
     }
     reap_all();
 }

@@ -3,8 +3,7 @@
 use crate::channel::{self, Event};
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
-use crate::step::fork::{self, End, Grandchild, Intermediate};
-use crate::sys;
+use crate::step::fork::{End, Grandchild, Intermediate, abandon};
 use crate::sys::fd::Fd;
 use crate::sys::progress::Progress;
 use rustix::io::Errno;
@@ -17,11 +16,10 @@ pub(crate) fn await_steps(
     deadline: Deadline,
 ) -> Result<Grandchild, Error> {
     let end = intermediate.reap(deadline);
-    let mut patience = end.patience(deadline);
     let mut child: Option<Grandchild> = None;
+    let mut event = end.first_word(reader, progress, deadline);
     let failure = loop {
-        let pidfd = child.as_ref().and_then(|child| child.pidfd.as_ref()).map(Fd::lend);
-        match channel::next(reader.lend(), pidfd, patience).at(Step::Report) {
+        match event.at(Step::Report) {
             Ok(Event::Record(record, pidfd)) => match (record.error(), child) {
                 (Some(error), known) => {
                     child = known;
@@ -35,34 +33,14 @@ pub(crate) fn await_steps(
             Ok(Event::TimedOut) => break lost(progress, end, Errno::SRCH),
             Err(error) => break error,
         }
-        patience = deadline;
+        let pidfd = child.as_ref().and_then(|child| child.pidfd.as_ref()).map(Fd::lend);
+        event = channel::next(reader.lend(), pidfd, deadline);
     };
     let signal = abandon(progress, child, reader);
     Err(match (failure.errno, signal) {
         (Errno::SRCH, Some(signal)) => Error::killed(failure.step, signal),
         _ => failure,
     })
-}
-
-/// Makes sure that nothing of it goes on; answers the signal that ended it, where that is known.
-pub(crate) fn abandon(progress: &Progress, child: Option<Grandchild>, reader: &Fd) -> Option<i32> {
-    // One that has not started yet ends by itself when it sees this; one that has, has introduced itself.
-    progress.give_up();
-    child.or_else(|| introduced(reader)).unwrap_or_else(|| unseen(progress.pid(), reader)).bury(reader)
-}
-
-/// The daemon whose record nobody has waited for.
-fn introduced(reader: &Fd) -> Option<Grandchild> {
-    match channel::receive(reader.lend()) {
-        Ok(Event::Record(record, pidfd)) if record.error().is_none() => Some(Grandchild { pid: record.pid, pidfd }),
-        _ => None,
-    }
-}
-
-/// The daemon that has said nothing, as the intermediate knew it.
-fn unseen(pid: i32, reader: &Fd) -> Grandchild {
-    let pidfd = sys::fd::pidfd_open(pid).ok();
-    Grandchild { pid, pidfd: pidfd.filter(|_| fork::has_channel(reader)) }
 }
 
 /// No word from the daemon, or not in time: the step it had reached is in the memory it shares.

@@ -7,9 +7,8 @@ use super::prepared::Prepared;
 use crate::channel::{self, Channel, Event};
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
-use crate::grandchild::abandon;
 use crate::step;
-use crate::step::fork::{Copies, Grandchild, Half, fork_twice};
+use crate::step::fork::{Copies, Grandchild, Half, abandon, fork_twice};
 use crate::sys::child_signals::Set;
 use crate::sys::clone::{Job, Made, Memory, Request, vfork, vfork_is_real};
 use crate::sys::fd::{self, Fd};
@@ -135,13 +134,14 @@ impl Plan<'_> {
             };
         let end = intermediate.reap(Deadline::NEVER);
         let mut grandchild: Option<Grandchild> = None;
+        let mut event = end.first_word(&reader, &progress, Deadline::NEVER);
         loop {
-            let pidfd = grandchild.as_ref().and_then(|grandchild| grandchild.pidfd.as_ref()).map(Fd::lend);
-            // Once it has introduced itself, only its end or its success counts.
-            let patience = if grandchild.is_none() { end.patience(Deadline::NEVER) } else { Deadline::NEVER };
-            let error = match channel::next(reader.lend(), pidfd, patience) {
+            let error = match event {
                 Ok(Event::Record(record, pidfd)) => match record.error() {
                     None => {
+                        // From now on only its end or its success counts.
+                        let watch = pidfd.as_ref().map(Fd::lend);
+                        event = channel::next(reader.lend(), watch, Deadline::NEVER);
                         grandchild = Some(Grandchild { pid: record.pid, pidfd });
                         continue;
                     }

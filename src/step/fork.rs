@@ -8,7 +8,7 @@ use crate::sys;
 use crate::sys::clone::call_in_shared_memory;
 use crate::sys::errno;
 use crate::sys::fd::Fd;
-use crate::sys::process::{exit, fork, is_single_threaded, wait_options};
+use crate::sys::process::{exit, fork, is_single_threaded, libc_is_single_threaded, wait_options};
 use crate::sys::progress::Progress;
 use crate::sys::signals::Mask;
 use core::ffi::c_int;
@@ -51,13 +51,13 @@ pub unsafe fn double_fork() -> Result<DoubleFork, Errno> {
         }
         Half::Original { reader, intermediate } => {
             let end = intermediate.reap(Deadline::NEVER);
-            match channel::next(reader.lend(), None, end.patience(Deadline::NEVER)) {
+            match end.first_word(&reader, &progress, Deadline::NEVER) {
                 Ok(Event::Record(record, pidfd)) => match record.error() {
                     None => Ok(DoubleFork::Original { pid: record.pid, pidfd: pidfd.map(OwnedFd::from) }),
                     Some(error) => Err(error.errno),
                 },
                 _ => {
-                    progress.give_up();
+                    abandon(&progress, None, &reader);
                     Err(Errno::SRCH)
                 }
             }
@@ -82,8 +82,8 @@ pub(crate) enum Half {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Copies {
     /// Where that is possible: the intermediate shares the memory of the original process, which sleeps meanwhile, and
-    /// only the daemon gets a copy of it. Not with more threads, as libc's fork(2) takes locks then, which an
-    /// intermediate that is killed would leave locked in the original process.
+    /// only the daemon gets a copy of it. Not with more threads, nor after them, as libc's fork(2) takes locks then,
+    /// which an intermediate that is killed would leave locked in the original process.
     Once,
     /// As is classic.
     Twice,
@@ -95,7 +95,7 @@ pub(crate) fn fork_twice(channel: Channel, progress: &Progress, copies: Copies) 
     // Blocked in the original already, no signal can run a handler in, or kill, the half-made child. A process with
     // more threads cannot have that; there the child's first act must do.
     let mut mask = is_single_threaded().then(Mask::block_all);
-    let may_share = mask.is_some() && copies == Copies::Once;
+    let may_share = mask.is_some() && copies == Copies::Once && libc_is_single_threaded();
     let mut run_intermediate = || {
         mask.get_or_insert_with(Mask::block_all);
         make_daemon(&channel, progress);
@@ -198,13 +198,15 @@ impl Intermediate {
 }
 
 impl End {
-    /// How long to wait for a first record: one that was killed may have left no daemon to send it, while a foreign
-    /// copy of the writer's end may hide that.
-    pub(crate) fn patience(self, deadline: Deadline) -> Deadline {
-        match self {
-            End::Exited => deadline,
-            End::Killed(_) | End::Unknown | End::TimedOut => Deadline::milliseconds(1000).earlier(deadline),
+    /// Waits for a first record. One that was killed may have left no daemon to send it, while a foreign copy of the
+    /// writer's end may hide that; but where it has left one it has mostly said which, and then the daemon's end counts.
+    pub(crate) fn first_word(self, reader: &Fd, progress: &Progress, deadline: Deadline) -> Result<Event, Errno> {
+        if let End::Exited = self {
+            return channel::next(reader.lend(), None, deadline);
         }
+        let daemon = Some(progress.pid()).filter(|&pid| pid > 0).and_then(|pid| sys::fd::watch_exit(pid).ok());
+        let patience = if daemon.is_some() { deadline } else { Deadline::milliseconds(1000).earlier(deadline) };
+        channel::next(reader.lend(), daemon.as_ref().map(Fd::lend), patience)
     }
 
     /// The error when no record has come.
@@ -244,6 +246,27 @@ impl Grandchild {
             }
         }
     }
+}
+
+/// Makes sure that nothing of it goes on; answers the signal that ended it, where that is known.
+pub(crate) fn abandon(progress: &Progress, child: Option<Grandchild>, reader: &Fd) -> Option<i32> {
+    // One that has not started yet ends by itself when it sees this; one that has, has introduced itself.
+    progress.give_up();
+    child.or_else(|| introduced(reader)).unwrap_or_else(|| unseen(progress.pid(), reader)).bury(reader)
+}
+
+/// The daemon whose record nobody has waited for.
+fn introduced(reader: &Fd) -> Option<Grandchild> {
+    match channel::receive(reader.lend()) {
+        Ok(Event::Record(record, pidfd)) if record.error().is_none() => Some(Grandchild { pid: record.pid, pidfd }),
+        _ => None,
+    }
+}
+
+/// The daemon that has said nothing, as the intermediate knew it.
+fn unseen(pid: i32, reader: &Fd) -> Grandchild {
+    let pidfd = sys::fd::pidfd_open(pid).ok();
+    Grandchild { pid, pidfd: pidfd.filter(|_| has_channel(reader)) }
 }
 
 /// Whether the grandchild has its end of the channel, and so its number, still.

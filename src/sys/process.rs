@@ -42,12 +42,29 @@ pub(crate) fn exit_with_handlers(status: c_int) -> ! {
 pub(crate) fn is_single_threaded() -> bool {
     // The kernel refuses to unshare a thread group that has more than one member, and has nothing to do for one.
     // SAFETY: unshare(CLONE_THREAD) takes a number and changes nothing.
-    unsafe { super::arch::syscall4(libc::SYS_unshare, libc::CLONE_THREAD as usize, 0, 0, 0) }.is_ok()
+    match unsafe { super::arch::syscall4(libc::SYS_unshare, libc::CLONE_THREAD as usize, 0, 0, 0) } {
+        Err(Errno::INVAL) => false,
+        // A container's filter may refuse every unshare(2). The directory has a link for each thread, and two more.
+        Err(_) => rustix::fs::stat(c"/proc/self/task").is_ok_and(|threads| threads.st_nlink == 3),
+        Ok(_) => true,
+    }
 }
 
 /// Unknown here, so the careful answer.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn is_single_threaded() -> bool {
+    false
+}
+
+/// Whether libc itself does without locks, as glibc does until the first thread is made, and not again after the last.
+pub(crate) fn libc_is_single_threaded() -> bool {
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let flag = super::arch::single_threaded_flag();
+        // SAFETY: libc's own variable, there because its address is; only a process of one thread asks.
+        flag.is_null() || unsafe { flag.read_volatile() } != 0
+    }
+    #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
     false
 }
 

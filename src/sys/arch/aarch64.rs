@@ -74,5 +74,21 @@ pub(in crate::sys) fn rseq_area() -> (usize, *const isize, *const u32) {
     (thread, offset, size)
 }
 
+/// Where libc says whether the process has one thread, `__libc_single_threaded`; null where it does not.
+pub(in crate::sys) fn single_threaded_flag() -> *const u8 {
+    let flag;
+    // SAFETY: reads an entry of the GOT.
+    unsafe {
+        asm!(
+            ".weak __libc_single_threaded",
+            "adrp {flag}, :got:__libc_single_threaded",
+            "ldr {flag}, [{flag}, :got_lo12:__libc_single_threaded]",
+            flag = out(reg) flag,
+            options(nostack, preserves_flags, pure, readonly),
+        );
+    }
+    flag
+}
+
 /// What precedes an abort handler of rseq(2).
 pub(in crate::sys) const RSEQ_SIGNATURE: u32 = 0xd428_bc00;

@@ -10,7 +10,7 @@ mod native;
 use core::ffi::c_void;
 use core::ffi::{c_int, c_long};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub(super) use native::{RSEQ_SIGNATURE, rseq_area};
+pub(super) use native::{RSEQ_SIGNATURE, rseq_area, single_threaded_flag};
 use rustix::io::Errno;
 
 /// A system call with up to four arguments that answers an int: an fd, or 0.

@@ -72,5 +72,20 @@ pub(in crate::sys) fn rseq_area() -> (usize, *const isize, *const u32) {
     (thread, offset, size)
 }
 
+/// Where libc says whether the process has one thread, `__libc_single_threaded`; null where it does not.
+pub(in crate::sys) fn single_threaded_flag() -> *const u8 {
+    let flag;
+    // SAFETY: reads an entry of the GOT.
+    unsafe {
+        asm!(
+            ".weak __libc_single_threaded",
+            "mov {flag}, qword ptr [rip + __libc_single_threaded@GOTPCREL]",
+            flag = out(reg) flag,
+            options(nostack, preserves_flags, pure, readonly),
+        );
+    }
+    flag
+}
+
 /// What precedes an abort handler of rseq(2).
 pub(in crate::sys) const RSEQ_SIGNATURE: u32 = 0x5305_3053;
