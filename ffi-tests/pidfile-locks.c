@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "pidfile.h"
 #include "probe.h"
@@ -73,6 +74,31 @@ TEST(rule_4_4_starter_waits_for_a_holder_that_gives_up) {
     }
     wait_until_it_waits(starter);
     CHECK_INT(close_pidfile(), 0);
+    CHECK_INT(wait_for_exit(starter), 0);
+}
+
+/* A start that has waited for the end of a daemon has its patience still. */
+TEST(rule_4_4_patience_begins_when_the_file_is_found_locked) {
+    const char *path = scratch_path("pid");
+    double *locked = shared_memory(sizeof *locked);
+    int directory = open(scratch(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK_INT(flock(directory, LOCK_SH), 0);
+    double begin = now_ms();
+    pid_t starter = fork_child();
+    if (starter == 0) {
+        close(directory);
+        CHECK_INT(open_pidfile(path), -EEXIST);
+        CHECK_INT(status.pid, 0);
+        CHECK(now_ms() - *locked >= 99);
+        _exit(0);
+    }
+    wait_until_it_waits(starter);
+    while (now_ms() < begin + 200)
+        usleep(10000);
+    int file = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0644);
+    CHECK_INT(flock(file, LOCK_EX | LOCK_NB), 0);
+    *locked = now_ms();
+    CHECK_INT(flock(directory, LOCK_UN), 0);
     CHECK_INT(wait_for_exit(starter), 0);
 }
 

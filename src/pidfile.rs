@@ -288,7 +288,7 @@ fn group(id: u32) -> Option<rustix::fs::Gid> {
 /// `EEXIST` when the lock is taken, and by whom, if that is known.
 fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pidfile, Errno> {
     let (directory, name) = directory::open(path)?;
-    let (mut patience, limit) = (Deadline::milliseconds(100), Deadline::milliseconds(1000));
+    let (mut patience, mut limit) = (None, None);
     let mut created = false;
     loop {
         let (file, is_new) = open_or_create(directory.lend(), name)?;
@@ -305,7 +305,7 @@ fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pid
                 }
                 // Readers share the lock for an instant each; with nothing but readers there is no need to give up.
                 if rustix::fs::flock(file.lend(), FlockOperation::NonBlockingLockShared).is_ok() {
-                    patience = Deadline::milliseconds(100).earlier(limit);
+                    patience = None;
                 }
                 drop(file);
                 pause();
@@ -323,7 +323,9 @@ fn open_and_lock(path: &CStr, options: &Options, holder: &mut i32) -> Result<Pid
                 }
             },
         }
-        if patience.has_passed() {
+        // From the first failure on: before that there may have been a wait for the end of a daemon.
+        let limit = *limit.get_or_insert_with(|| Deadline::milliseconds(1000));
+        if patience.get_or_insert_with(|| Deadline::milliseconds(100).earlier(limit)).has_passed() {
             return Err(Errno::EXIST);
         }
     }
