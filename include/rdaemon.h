@@ -319,7 +319,7 @@ enum rdaemon_config_flags {
     /// into files_preserve.
     RDAEMON_KEEP_LISTEN_FDS = 4096,
     /// The process between the two forks gets a copy of the memory too, as it does anyway with a timeout_ms, or where
-    /// there are more threads. Else only the daemon does: see rdaemon_daemonize().
+    /// there are, or have been, more threads. Else only the daemon does: see rdaemon_daemonize().
     RDAEMON_CLASSIC_FORK = 8192,
 };
 
@@ -333,7 +333,9 @@ enum rdaemon_started_by_flags {
     RDAEMON_STARTED_LISTEN_PID = 4,
     /// Evidence: SYSTEMD_EXEC_PID is this process.
     RDAEMON_STARTED_SYSTEMD_EXEC_PID = 8,
-    /// Evidence: this process leads a session, and its parent is process 1, which is an init.
+    /// Evidence: this process leads a session, and its parent is process 1, which is an init: on Linux one that
+    /// /proc/1/comm calls init, systemd, runit, s6-svscan, openrc-init or dinit. Under another, as a container's tini,
+    /// say RDAEMON_DETACH_NO.
     RDAEMON_STARTED_PARENT_IS_INIT = 16,
     /// A hint: NOTIFY_SOCKET is set.
     RDAEMON_STARTED_NOTIFY_SOCKET = 32,
@@ -495,9 +497,9 @@ struct rdaemon_status {
     int32_t error;
     /// On success of rdaemon_daemonize(), rdaemon_control_start() and _restart() the new daemon's pid, of
     /// rdaemon_spawn() the child's, of the other rdaemon_control_ functions that of the daemon that runs, has got the
-    /// signal, or was stopped; that of a failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile
-    /// step the pid of the process that holds the pidfile, or 0 when there is nobody to signal: see
-    /// RDAEMON_PIDFILE_HELD. Else 0.
+    /// signal, or was stopped; that of a failed child which RDAEMON_SPAWN_NO_REAP leaves, and of a program that
+    /// rdaemon_run() may not kill. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
+    /// when there is nobody to signal: see RDAEMON_PIDFILE_HELD. Else 0.
     int32_t pid;
     /// The signal that killed a process before it could report, where known; else 0.
     int32_t signal;
@@ -638,8 +640,8 @@ struct rdaemon_config {
     const char *chroot_directory;
     /// The file creation mask, up to 0777. It affects neither the pidfile nor the files of the streams.
     uint32_t umask;
-    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit. A process that does not
-    /// detach has none.
+    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit; a negative number is
+    /// -EINVAL. A process that does not detach has no limit.
     int32_t timeout_ms;
     /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none. The daemon must
     /// not open it again: see rdaemon_pidfile_write().
@@ -769,8 +771,9 @@ struct rdaemon_spawn_config {
 };
 
 /// A started program. It is plain data, in which the functions below keep whether the child was reaped: use one copy,
-/// from one thread at a time, in the process that started the program. An fd that you close yourself you set to -1
-/// here. Of zeros it is a handle of nothing, which rdaemon_child_close() accepts.
+/// from one thread at a time, in the process that started the program; but while one thread waits another may signal
+/// the program by a copy that has a pidfd, which never means another process. An fd that you close yourself you set to
+/// -1 here. Of zeros it is a handle of nothing, which rdaemon_child_close() accepts.
 struct rdaemon_child {
     /// Its pid. Once it was waited for, the number may be another process's.
     int32_t pid;
@@ -993,8 +996,9 @@ int rdaemon_setsid(void);
 /// -1 on a system without pidfds or when no fd was free for it; in the grandchild it is left alone.
 ///
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
-/// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), fork(2) or setsid(2);
-/// -ESRCH: somebody killed the process between; then no grandchild goes on.
+/// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), mmap(2), fork(2)
+/// or setsid(2); -ESRCH: somebody killed the process between; then no grandchild goes on.
+///
 /// The memory is copied once, where that is possible, and the handlers of pthread_atfork(3) run once for each copy: as
 /// with rdaemon_daemonize(). Not async-signal-safe. In a process with more threads only the calling one continues in
 /// the grandchild, which must not need a lock that another thread holds. Since 0.1.0.
@@ -1179,10 +1183,10 @@ int rdaemon_pidfile_read(const char *path,
 /// the handle, for a second at most: from the removal on the process has a shared flock(2) on the directory, if it may
 /// read that.
 ///
-/// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
-/// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,
-/// -EBADF for a closed one; or any error of unlinkat(2), as -EACCES after a loss of privileges: then the file is there,
-/// and empty.
+/// Returns 0; -EPERM in any process but the one that wrote it, and so for a handle that was never written; -ESTALE when
+/// another file, or none, is at the path now (a replacement in the instant between that look and the removal would be
+/// lost); -EINVAL for NULL or a short handle, -EBADF for a closed one; or any error of unlinkat(2), as -EACCES after a
+/// loss of privileges: then the file is there, and empty.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_pidfile_remove(const struct rdaemon_pidfile *pidfile,
                            size_t pidfile_size);
@@ -1258,7 +1262,8 @@ int rdaemon_daemonize(const struct rdaemon_config *config,
 /// ready_fd is that of struct rdaemon_daemon in the daemon; with -1, as in a daemon that did not detach, the call does
 /// nothing.
 ///
-/// Returns 0, -EPIPE when the original process has gone (which is no reason to end), or -EBADF for another negative fd.
+/// Returns 0, -EPIPE when the original process has gone (which is no reason to end), -EBADF for another negative fd or
+/// one that is not open, or any error of send(2), as -ENOTSOCK for an fd that is no channel.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_ready(int ready_fd);
 
@@ -1266,8 +1271,8 @@ int rdaemon_ready(int ready_fd);
 ///
 /// ready_fd as for rdaemon_ready(). error is a negative errno, as in -errno, and is what rdaemon_wait_ready() returns.
 ///
-/// Returns 0, -EINVAL when error is not a negative errno, -EPIPE when the original process has gone, or -EBADF for a
-/// negative fd other than -1; after -EINVAL ready_fd is still open.
+/// Returns 0, -EINVAL when error is not a negative errno, or an error as rdaemon_ready() does; after -EINVAL ready_fd is
+/// still open.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 int rdaemon_fail(int ready_fd,
                  int error);
@@ -1325,8 +1330,8 @@ int rdaemon_started_by(void);
 /// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first
 ///   error of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
 ///
-/// Each circle of fds that trade places in the fd map needs an fd to spare, and a child with memory of its own two:
-/// -EMFILE.
+/// Each circle of fds that trade places in the fd map needs an fd to spare, and a child with memory of its own two; so
+/// does a working_directory_fd, in this process, whose number is given to another file: -EMFILE.
 ///
 /// After a failure no process (but for RDAEMON_SPAWN_NO_REAP), fd or created file is left; a file that O_TRUNC has
 /// emptied stays empty. -ESRCH at RDAEMON_STEP_FORK: somebody killed the process that was to make a detached program.
@@ -1496,7 +1501,8 @@ int rdaemon_sudo_argv(const char *user,
 ///
 /// Returns RDAEMON_CONTROL_NOT_RUNNING, also when there is no such file, RDAEMON_CONTROL_RUNNING or
 /// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: the file might name anybody, as anybody may write it, or
-/// as a daemon runs, and the file's owner is neither root, nor the caller, nor the user as whom the daemon runs.
+/// as a daemon runs, and the file's owner is neither root, nor the caller, nor, on Linux where /proc tells, the user as
+/// whom the daemon runs.
 /// -EINVAL, -EISDIR, -ELOOP, -EMLINK and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOENT for an empty path;
 /// -EAGAIN when daemons come and go all the time; -ENOSYS on a Linux without pidfds, when a daemon runs; or any error
 /// of open(2).
@@ -1640,8 +1646,9 @@ int rdaemon_signals_next(int fd,
 /// for launchd's. After these nothing has changed: -EINVAL for a LISTEN_PID, LISTEN_PIDFDID or LISTEN_FDS that is no
 /// number, for a LISTEN_FDS of 0, unknown flags, or NULL for a visitor; -EBADF when one of the fds is not open;
 /// -EBADMSG when LISTEN_FDNAMES has more or fewer names than there are fds, or one of 256 bytes; -ENOTSOCK with
-/// RDAEMON_LISTEN_INETD when standard input is no socket; -ENAMETOOLONG for a name of 4096 bytes; -EMFILE; or what
-/// launchd says. An error of fstat(2) or getsockname(2) comes when systemd's are collected.
+/// RDAEMON_LISTEN_INETD when standard input is no socket; -ENAMETOOLONG for a name of 4096 bytes; -EMFILE;
+/// with RDAEMON_LISTEN_INETD any error of opening /dev/null; or what launchd says. An error of fstat(2) or
+/// getsockname(2) comes when systemd's are collected.
 /// Not async-signal-safe; no other thread may use the environment. Since 0.1.0.
 int rdaemon_listen(const char *name,
                    uint32_t flags,
@@ -1687,7 +1694,7 @@ int rdaemon_notify_fds(const char *name,
 ///
 /// timeout_ms is a time limit (see the conventions).
 ///
-/// Returns as rdaemon_notify() does, but -ETIMEDOUT also when the manager does not read.
+/// Returns as rdaemon_notify() does, but -ETIMEDOUT also when the manager does not read; or any error of pipe(2).
 /// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
 /// 10 KiB of stack. Since 0.1.0.
 int rdaemon_notify_barrier(int timeout_ms);
@@ -1697,8 +1704,8 @@ int rdaemon_notify_barrier(int timeout_ms);
 ///
 /// ret_usec, which may be NULL, gets microseconds.
 ///
-/// Returns 1; 0 when it does not, or from another process; -EINVAL for a WATCHDOG_USEC or WATCHDOG_PID that is no
-/// number.
+/// Returns 1; 0 when it wants none, or, as WATCHDOG_PID tells, from another process; -EINVAL for a WATCHDOG_USEC of 0,
+/// and for one, or a WATCHDOG_PID, that is no number.
 /// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
 int rdaemon_watchdog(uint64_t *ret_usec);
 
@@ -1761,8 +1768,8 @@ int rdaemon_syslog_close(struct rdaemon_syslog *log, size_t log_size);
 /// SIGCHLD in the caller.
 ///
 /// Returns the fd, yours to close; -EINVAL for NULL, a handle that was not opened, a priority that does not exist or a
-/// bad identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
-/// killed.
+/// bad identity; any error of pipe(2), socketpair(2), mmap(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH
+/// when the process was killed.
 /// Not async-signal-safe; threads as with rdaemon_double_fork(). Needs about 12 KiB of stack. Since 0.1.0.
 int rdaemon_log_pump(const struct rdaemon_syslog *log,
                      size_t log_size,

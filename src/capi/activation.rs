@@ -106,8 +106,9 @@ fn arguments<'a>(name: *const c_char, flags: u32) -> Result<(Option<&'a CStr>, F
 /// for launchd's. After these nothing has changed: -EINVAL for a LISTEN_PID, LISTEN_PIDFDID or LISTEN_FDS that is no
 /// number, for a LISTEN_FDS of 0, unknown flags, or NULL for a visitor; -EBADF when one of the fds is not open;
 /// -EBADMSG when LISTEN_FDNAMES has more or fewer names than there are fds, or one of 256 bytes; -ENOTSOCK with
-/// RDAEMON_LISTEN_INETD when standard input is no socket; -ENAMETOOLONG for a name of 4096 bytes; -EMFILE; or what
-/// launchd says. An error of fstat(2) or getsockname(2) comes when systemd's are collected.
+/// RDAEMON_LISTEN_INETD when standard input is no socket; -ENAMETOOLONG for a name of 4096 bytes; -EMFILE;
+/// with RDAEMON_LISTEN_INETD any error of opening /dev/null; or what launchd says. An error of fstat(2) or
+/// getsockname(2) comes when systemd's are collected.
 /// Not async-signal-safe; no other thread may use the environment. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_listen(

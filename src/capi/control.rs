@@ -109,7 +109,8 @@ fn report(
 ///
 /// Returns RDAEMON_CONTROL_NOT_RUNNING, also when there is no such file, RDAEMON_CONTROL_RUNNING or
 /// RDAEMON_CONTROL_HELD. -EPERM at RDAEMON_STEP_PIDFILE_READ: the file might name anybody, as anybody may write it, or
-/// as a daemon runs, and the file's owner is neither root, nor the caller, nor the user as whom the daemon runs.
+/// as a daemon runs, and the file's owner is neither root, nor the caller, nor, on Linux where /proc tells, the user as
+/// whom the daemon runs.
 /// -EINVAL, -EISDIR, -ELOOP, -EMLINK and -ENAMETOOLONG as rdaemon_pidfile_open() does; -ENOENT for an empty path;
 /// -EAGAIN when daemons come and go all the time; -ENOSYS on a Linux without pidfds, when a daemon runs; or any error
 /// of open(2).

@@ -61,7 +61,7 @@ pub enum rdaemon_config_flags {
     /// into files_preserve.
     RDAEMON_KEEP_LISTEN_FDS = 4096,
     /// The process between the two forks gets a copy of the memory too, as it does anyway with a timeout_ms, or where
-    /// there are more threads. Else only the daemon does: see rdaemon_daemonize().
+    /// there are, or have been, more threads. Else only the daemon does: see rdaemon_daemonize().
     RDAEMON_CLASSIC_FORK = 8192,
 }
 
@@ -99,8 +99,8 @@ pub struct rdaemon_config {
     pub chroot_directory: *const c_char,
     /// The file creation mask, up to 0777. It affects neither the pidfile nor the files of the streams.
     pub umask: u32,
-    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit. A process that does not
-    /// detach has none.
+    /// How many milliseconds the steps may take, after which the daemon is killed. 0: no limit; a negative number is
+    /// -EINVAL. A process that does not detach has no limit.
     pub timeout_ms: i32,
     /// The pidfile, opened before the root directory changes and privileges are dropped. NULL: none. The daemon must
     /// not open it again: see rdaemon_pidfile_write().
@@ -330,7 +330,8 @@ impl rdaemon_daemon {
 /// ready_fd is that of struct rdaemon_daemon in the daemon; with -1, as in a daemon that did not detach, the call does
 /// nothing.
 ///
-/// Returns 0, -EPIPE when the original process has gone (which is no reason to end), or -EBADF for another negative fd.
+/// Returns 0, -EPIPE when the original process has gone (which is no reason to end), -EBADF for another negative fd or
+/// one that is not open, or any error of send(2), as -ENOTSOCK for an fd that is no channel.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_ready(ready_fd: c_int) -> c_int {
@@ -341,8 +342,8 @@ pub unsafe extern "C" fn rdaemon_ready(ready_fd: c_int) -> c_int {
 ///
 /// ready_fd as for rdaemon_ready(). error is a negative errno, as in -errno, and is what rdaemon_wait_ready() returns.
 ///
-/// Returns 0, -EINVAL when error is not a negative errno, -EPIPE when the original process has gone, or -EBADF for a
-/// negative fd other than -1; after -EINVAL ready_fd is still open.
+/// Returns 0, -EINVAL when error is not a negative errno, or an error as rdaemon_ready() does; after -EINVAL ready_fd is
+/// still open.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_fail(ready_fd: c_int, error: c_int) -> c_int {
@@ -399,7 +400,9 @@ pub enum rdaemon_started_by_flags {
     RDAEMON_STARTED_LISTEN_PID = 4,
     /// Evidence: SYSTEMD_EXEC_PID is this process.
     RDAEMON_STARTED_SYSTEMD_EXEC_PID = 8,
-    /// Evidence: this process leads a session, and its parent is process 1, which is an init.
+    /// Evidence: this process leads a session, and its parent is process 1, which is an init: on Linux one that
+    /// /proc/1/comm calls init, systemd, runit, s6-svscan, openrc-init or dinit. Under another, as a container's tini,
+    /// say RDAEMON_DETACH_NO.
     RDAEMON_STARTED_PARENT_IS_INIT = 16,
     /// A hint: NOTIFY_SOCKET is set.
     RDAEMON_STARTED_NOTIFY_SOCKET = 32,

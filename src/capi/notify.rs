@@ -105,7 +105,7 @@ pub unsafe extern "C" fn rdaemon_notify_fds(name: *const c_char, fds: *const i32
 ///
 /// timeout_ms is a time limit (see the conventions).
 ///
-/// Returns as rdaemon_notify() does, but -ETIMEDOUT also when the manager does not read.
+/// Returns as rdaemon_notify() does, but -ETIMEDOUT also when the manager does not read; or any error of pipe(2).
 /// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Needs about
 /// 10 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
@@ -118,8 +118,8 @@ pub unsafe extern "C" fn rdaemon_notify_barrier(timeout_ms: c_int) -> c_int {
 ///
 /// ret_usec, which may be NULL, gets microseconds.
 ///
-/// Returns 1; 0 when it does not, or from another process; -EINVAL for a WATCHDOG_USEC or WATCHDOG_PID that is no
-/// number.
+/// Returns 1; 0 when it wants none, or, as WATCHDOG_PID tells, from another process; -EINVAL for a WATCHDOG_USEC of 0,
+/// and for one, or a WATCHDOG_PID, that is no number.
 /// Not async-signal-safe: it reads the environment. Thread-safe unless another thread changes that. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_watchdog(ret_usec: *mut u64) -> c_int {

@@ -239,10 +239,10 @@ pub unsafe extern "C" fn rdaemon_pidfile_read(
 /// the handle, for a second at most: from the removal on the process has a shared flock(2) on the directory, if it may
 /// read that.
 ///
-/// Returns 0; -EPERM in any process but the one that wrote it; -ESTALE when another file, or none, is at the path now
-/// (a replacement in the instant between that look and the removal would be lost); -EINVAL for NULL or a short handle,
-/// -EBADF for a closed one; or any error of unlinkat(2), as -EACCES after a loss of privileges: then the file is there,
-/// and empty.
+/// Returns 0; -EPERM in any process but the one that wrote it, and so for a handle that was never written; -ESTALE when
+/// another file, or none, is at the path now (a replacement in the instant between that look and the removal would be
+/// lost); -EINVAL for NULL or a short handle, -EBADF for a closed one; or any error of unlinkat(2), as -EACCES after a
+/// loss of privileges: then the file is there, and empty.
 /// Async-signal-safe, thread-safe. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_pidfile_remove(pidfile: *const rdaemon_pidfile, pidfile_size: usize) -> c_int {

@@ -311,8 +311,8 @@ pub(super) fn with_config<T>(
 /// - any other step: the child could not do it, for any error of its system calls. RDAEMON_STEP_EXEC has the first
 ///   error of execve(2) that is neither -ENOENT nor -ENOTDIR, or else the last.
 ///
-/// Each circle of fds that trade places in the fd map needs an fd to spare, and a child with memory of its own two:
-/// -EMFILE.
+/// Each circle of fds that trade places in the fd map needs an fd to spare, and a child with memory of its own two; so
+/// does a working_directory_fd, in this process, whose number is given to another file: -EMFILE.
 ///
 /// After a failure no process (but for RDAEMON_SPAWN_NO_REAP), fd or created file is left; a file that O_TRUNC has
 /// emptied stays empty. -ESRCH at RDAEMON_STEP_FORK: somebody killed the process that was to make a detached program.

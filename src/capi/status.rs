@@ -132,9 +132,9 @@ pub struct rdaemon_status {
     pub error: i32,
     /// On success of rdaemon_daemonize(), rdaemon_control_start() and _restart() the new daemon's pid, of
     /// rdaemon_spawn() the child's, of the other rdaemon_control_ functions that of the daemon that runs, has got the
-    /// signal, or was stopped; that of a failed child which RDAEMON_SPAWN_NO_REAP leaves. With -EEXIST at a pidfile
-    /// step the pid of the process that holds the pidfile, or 0 when there is nobody to signal: see
-    /// RDAEMON_PIDFILE_HELD. Else 0.
+    /// signal, or was stopped; that of a failed child which RDAEMON_SPAWN_NO_REAP leaves, and of a program that
+    /// rdaemon_run() may not kill. With -EEXIST at a pidfile step the pid of the process that holds the pidfile, or 0
+    /// when there is nobody to signal: see RDAEMON_PIDFILE_HELD. Else 0.
     pub pid: i32,
     /// The signal that killed a process before it could report, where known; else 0.
     pub signal: i32,

@@ -197,8 +197,8 @@ pub unsafe extern "C" fn rdaemon_syslog_close(log: *mut rdaemon_syslog, log_size
 /// SIGCHLD in the caller.
 ///
 /// Returns the fd, yours to close; -EINVAL for NULL, a handle that was not opened, a priority that does not exist or a
-/// bad identity; any error of pipe(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH when the process was
-/// killed.
+/// bad identity; any error of pipe(2), socketpair(2), mmap(2), fork(2), setgroups(2), setresgid(2), setresuid(2); -ESRCH
+/// when the process was killed.
 /// Not async-signal-safe; threads as with rdaemon_double_fork(). Needs about 12 KiB of stack. Since 0.1.0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rdaemon_log_pump(

@@ -86,7 +86,7 @@ bitflags::bitflags! {
         /// The fds that a manager has handed over, and that were not collected yet, stay open.
         const KEEP_LISTEN_FDS = 1 << 12;
         /// The process between the two forks gets a copy of the memory too, as it does anyway with a time limit, or where
-        /// there are more threads.
+        /// there are, or have been, more threads.
         const CLASSIC_FORK = 1 << 13;
     }
 }
