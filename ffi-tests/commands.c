@@ -20,8 +20,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* ---- find_command ---- */
 
 static char found[PATH_MAX];

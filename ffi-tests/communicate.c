@@ -20,8 +20,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 enum { KIB = 1024, MIB = 1024 * 1024, ALL_PIPES = 3 };
 
 /* ---- bytes that are wrong when one is lost, doubled or moved ---- */
@@ -245,11 +243,6 @@ static void ends_with(int status) {
         CHECK_INT(child.fds[i], -1);
     exited_with(&child, status);
     nothing_is_left(&child);
-}
-
-static void reap_orphans(void) {
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
-        continue;
 }
 
 /* A sink that compares with the pattern. */

@@ -30,12 +30,6 @@ static void check_exited(pid_t pid, int status) {
     CHECK_INT(WEXITSTATUS(wait_status), status);
 }
 
-static void check_killed(pid_t pid, int signal) {
-    int wait_status = wait_for_exit(pid);
-    CHECK(WIFSIGNALED(wait_status));
-    CHECK_INT(WTERMSIG(wait_status), signal);
-}
-
 /* ---- start ---- */
 
 TEST(start_returns_the_pid_of_the_daemon_and_its_pidfd) {

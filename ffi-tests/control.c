@@ -19,12 +19,6 @@ static struct rdaemon_config config_of(const char *pidfile) {
     return (struct rdaemon_config){.pidfile = pidfile};
 }
 
-static void check_killed(pid_t pid, int signal) {
-    int wait_status = wait_for_exit(pid);
-    CHECK(WIFSIGNALED(wait_status));
-    CHECK_INT(WTERMSIG(wait_status), signal);
-}
-
 /* ---- query ---- */
 
 TEST(query_names_the_daemon_that_runs_and_disturbs_nothing) {

@@ -175,10 +175,6 @@ TEST_BOTH_FORKS(sigterm_that_terminates_at_each_system_call, .time_limit_ms = 60
     }
 }
 
-static uint64_t bit(int signal) {
-    return UINT64_C(1) << (signal - 1);
-}
-
 TEST_BOTH_FORKS(every_signal_is_blocked_during_the_steps_but_those_of_libc,
                 .time_limit_ms = 60000) {
     struct traced traced;
@@ -191,7 +187,8 @@ TEST_BOTH_FORKS(every_signal_is_blocked_during_the_steps_but_those_of_libc,
         in_steps |= traced.trace.acted_on == SYS_umask;
         if (!in_steps)
             continue;
-        if (traced.trace.blocked != ~(bit(SIGKILL) | bit(SIGSTOP) | bit(32) | bit(33)))
+        if (traced.trace.blocked !=
+            ~(SIGNAL_BIT(SIGKILL) | SIGNAL_BIT(SIGSTOP) | SIGNAL_BIT(32) | SIGNAL_BIT(33)))
             FAIL("%s: the mask is %jx", traced_where(&traced), (uintmax_t)traced.trace.blocked);
         seen++;
         if (traced.trace.acted_on == SYS_rt_sigprocmask)

@@ -18,16 +18,6 @@ static struct rdaemon_config with_pidfile(void) {
     return config;
 }
 
-/* The pid that the kernel names as the holder of the process lock, or 0. */
-static pid_t lock_holder(const char *path) {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    CHECK(fd >= 0);
-    CHECK_INT(fcntl(fd, F_GETLK, &lock), 0);
-    close(fd);
-    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
-}
-
 /* Whether the open file description lock is free, asked without keeping it. */
 static bool flock_is_free(const char *path) {
     int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -60,7 +50,7 @@ TEST(the_kernel_names_the_daemon_as_the_holder) {
     struct rdaemon_config config = with_pidfile();
     struct start started;
     pid_t pid = start_well(&started, &config, live_on);
-    CHECK_INT(lock_holder(config.pidfile), pid);
+    CHECK_INT(kernels_holder(config.pidfile), pid);
     CHECK(!flock_is_free(config.pidfile));
     struct rdaemon_pidfile_state state = read_state(config.pidfile);
     CHECK_INT(state.state, RDAEMON_PIDFILE_RUNNING);
@@ -89,7 +79,7 @@ TEST(a_second_start_is_refused_with_the_running_pid) {
     start(&second, &config, NULL);
     CHECK_INT(second.result, -EEXIST);
     CHECK_INT(second.status.pid, pid);
-    CHECK_INT(lock_holder(config.pidfile), pid);
+    CHECK_INT(kernels_holder(config.pidfile), pid);
     slay(&started);
     start_well(&second, &config, NULL);
     lived(&second);
@@ -137,12 +127,6 @@ TEST(an_inherited_lock_follows_an_exec) {
 
 /* ---- the file ---- */
 
-static mode_t mode_of(const char *path) {
-    struct stat status;
-    CHECK_INT(stat(path, &status), 0);
-    return status.st_mode & 07777;
-}
-
 TEST(the_mode_does_not_depend_on_the_umask) {
     struct rdaemon_config config = with_pidfile();
     umask(0777);
@@ -172,7 +156,7 @@ TEST(a_relative_pidfile_starts_at_the_callers_directory) {
     struct start started;
     CHECK_INT(chdir(scratch()), 0);
     pid_t pid = start_well(&started, &config, live_on);
-    CHECK_INT(lock_holder("pid"), pid);
+    CHECK_INT(kernels_holder("pid"), pid);
     slay(&started);
 }
 

@@ -12,27 +12,19 @@
 #include "start.h"
 #include "tap.h"
 
-static unsigned long long set_of(const char *field) {
-    return strtoull(status_field(0, field), NULL, 16);
-}
-
-static unsigned long long bit(int signal) {
-    return 1ULL << (signal - 1);
-}
-
 static unsigned long long expected_blocked, expected_ignored, expected_caught;
 
 static void expect_the_callers(void) {
-    expected_blocked = set_of("SigBlk");
-    expected_ignored = set_of("SigIgn");
-    expected_caught = set_of("SigCgt");
+    expected_blocked = signals_in(0, "SigBlk");
+    expected_ignored = signals_in(0, "SigIgn");
+    expected_caught = signals_in(0, "SigCgt");
 }
 
 static void has_the_signals(const struct start *start) {
     (void)start;
-    CHECK_INT(set_of("SigBlk"), expected_blocked);
-    CHECK_INT(set_of("SigIgn"), expected_ignored);
-    CHECK_INT(set_of("SigCgt"), expected_caught);
+    CHECK_INT(signals_in(0, "SigBlk"), expected_blocked);
+    CHECK_INT(signals_in(0, "SigIgn"), expected_ignored);
+    CHECK_INT(signals_in(0, "SigCgt"), expected_caught);
 }
 
 static void on_signal(int signal) {
@@ -71,22 +63,22 @@ static void keeps_the_action(const struct start *start) {
 
 TEST(the_default_map_ignores_terminal_stops_and_leaves_the_rest) {
     be_particular();
-    expected_ignored |= bit(SIGTTIN) | bit(SIGTTOU) | bit(SIGTSTP);
+    expected_ignored |= SIGNAL_BIT(SIGTTIN) | SIGNAL_BIT(SIGTTOU) | SIGNAL_BIT(SIGTSTP);
     run_daemon(NULL, keeps_the_action);
 }
 
 TEST(without_a_pidfile_sigterm_stays_the_callers) {
     expect_the_callers();
-    CHECK(!(expected_caught & bit(SIGTERM)));
-    expected_ignored |= bit(SIGTTIN) | bit(SIGTTOU) | bit(SIGTSTP);
+    CHECK(!(expected_caught & SIGNAL_BIT(SIGTERM)));
+    expected_ignored |= SIGNAL_BIT(SIGTTIN) | SIGNAL_BIT(SIGTTOU) | SIGNAL_BIT(SIGTSTP);
     run_daemon(NULL, has_the_signals);
 }
 
 TEST(with_a_pidfile_sigterm_terminates) {
     struct rdaemon_config config = {.pidfile = scratch_path("pid")};
     expect_the_callers();
-    expected_ignored |= bit(SIGTTIN) | bit(SIGTTOU) | bit(SIGTSTP);
-    expected_caught |= bit(SIGTERM);
+    expected_ignored |= SIGNAL_BIT(SIGTTIN) | SIGNAL_BIT(SIGTTOU) | SIGNAL_BIT(SIGTSTP);
+    expected_caught |= SIGNAL_BIT(SIGTERM);
     run_daemon(&config, has_the_signals);
 }
 
@@ -111,8 +103,8 @@ TEST(the_map_applies_after_the_reset) {
     struct rdaemon_config config = {.flags = RDAEMON_RESET_SIGNALS, .pidfile = scratch_path("pid")};
     be_particular();
     expected_blocked = 0;
-    expected_ignored = bit(SIGTTIN) | bit(SIGTTOU) | bit(SIGTSTP);
-    expected_caught = bit(SIGTERM);
+    expected_ignored = SIGNAL_BIT(SIGTTIN) | SIGNAL_BIT(SIGTTOU) | SIGNAL_BIT(SIGTSTP);
+    expected_caught = SIGNAL_BIT(SIGTERM);
     run_daemon(&config, has_the_signals);
 }
 
@@ -127,9 +119,9 @@ TEST(reset_leaves_the_signals_of_libc_alone) {
     pthread_cancel(thread); /* installs the handler for 32 */
     CHECK_INT(pthread_join(thread, NULL), 0);
     expect_the_callers();
-    if (!(expected_caught & (bit(32) | bit(33))))
+    if (!(expected_caught & (SIGNAL_BIT(32) | SIGNAL_BIT(33))))
         SKIP_PLATFORM("this libc has no signals of its own");
-    expected_caught &= bit(32) | bit(33);
+    expected_caught &= SIGNAL_BIT(32) | SIGNAL_BIT(33);
     expected_ignored = 0;
     run_daemon(&config, has_the_signals);
 }
@@ -158,9 +150,9 @@ TEST(the_map_sets_default_ignore_and_handler) {
     };
     struct rdaemon_config config = {.signal_map = map, .signal_map_len = 3};
     be_particular();
-    expected_ignored &= ~(bit(SIGPIPE) | bit(SIGHUP));
-    expected_ignored |= bit(SIGINT);
-    expected_caught |= bit(SIGHUP);
+    expected_ignored &= ~(SIGNAL_BIT(SIGPIPE) | SIGNAL_BIT(SIGHUP));
+    expected_ignored |= SIGNAL_BIT(SIGINT);
+    expected_caught |= SIGNAL_BIT(SIGHUP);
     run_daemon(&config, obeys_the_map);
 }
 
@@ -169,7 +161,7 @@ TEST(a_map_replaces_the_default_map) {
     struct rdaemon_config config = {
         .signal_map = map, .signal_map_len = 1, .pidfile = scratch_path("pid")};
     expect_the_callers();
-    expected_ignored |= bit(SIGINT);
+    expected_ignored |= SIGNAL_BIT(SIGINT);
     run_daemon(&config, has_the_signals);
 }
 
@@ -207,8 +199,8 @@ TEST(a_terminating_signal_that_the_caller_blocks_stays_blocked) {
     sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, NULL);
     expect_the_callers();
-    expected_ignored |= bit(SIGTTIN) | bit(SIGTTOU) | bit(SIGTSTP);
-    expected_caught |= bit(SIGTERM);
+    expected_ignored |= SIGNAL_BIT(SIGTTIN) | SIGNAL_BIT(SIGTTOU) | SIGNAL_BIT(SIGTSTP);
+    expected_caught |= SIGNAL_BIT(SIGTERM);
     run_daemon(&config, has_the_signals);
 }
 

@@ -169,12 +169,6 @@ static struct rdaemon_config log_to(const char *path) {
     return config;
 }
 
-static mode_t mode_of(const char *path) {
-    struct stat status;
-    CHECK_INT(stat(path, &status), 0);
-    return status.st_mode & 07777;
-}
-
 static void says_hello(const struct start *start) {
     (void)start;
     CHECK_INT(write(1, "hello\n", 6), 6);

@@ -13,8 +13,6 @@
 #include "sandbox.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* Opens everything from 3 to `last`. */
 static void open_to(int last) {
     for (int fd = 3; fd <= last; fd++)

@@ -18,8 +18,6 @@
 #include "sandbox.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 static int drop(struct rdaemon_identity identity) {
     return QUIET(rdaemon_drop_privileges(RDAEMON_SIZED(&identity)));
 }

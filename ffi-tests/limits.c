@@ -7,8 +7,6 @@
 #include "sandbox.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 static int set_limits(const struct rdaemon_limit *limits, size_t length) {
     return QUIET(rdaemon_set_limits(limits, length));
 }

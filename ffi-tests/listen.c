@@ -15,8 +15,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 static void set(const char *name, const char *value) {
     CHECK_INT(setenv(name, value, 1), 0);
 }

@@ -26,8 +26,6 @@
 #include "tap.h"
 #include "traced.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 static struct receiver receiver;
 static char path[512];
 static struct start started;

@@ -19,8 +19,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 typedef struct rdaemon_notification Notification;
 
 enum { PATIENCE_MS = 10000 };

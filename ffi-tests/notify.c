@@ -24,8 +24,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 typedef struct rdaemon_notification Notification;
 
 enum { MOST_FDS_IN_ONE = 253, MESSAGE_MAX = 4096, PATIENCE_MS = 8000 };

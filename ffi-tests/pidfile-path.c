@@ -15,8 +15,6 @@
 #include "sandbox.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* ---- what is not a pidfile ---- */
 
 TEST(rule_4_8_symlink) {

@@ -9,8 +9,6 @@
 #include "sandbox.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 TEST(read_without_a_file) {
     check_state(scratch_path("pid"), RDAEMON_PIDFILE_FREE, 0, 0);
     CHECK(!exists(scratch_path("pid")));

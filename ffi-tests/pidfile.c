@@ -13,8 +13,6 @@
 #include "sandbox.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* ---- open ---- */
 
 TEST(rule_4_1_open_creates_locks_and_describes) {
@@ -165,24 +163,15 @@ TEST(rule_4_5_write_puts_the_pid_and_a_newline) {
     CHECK_INT(pidfile.writer, getpid());
 }
 
-/* Who holds a write lock on the file, as the kernel tells another process. */
-static pid_t lock_holder(const char *path) {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    CHECK_INT(fcntl(fd, F_GETLK, &lock), 0);
-    close(fd);
-    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
-}
-
 TEST(rule_4_3_write_takes_the_process_lock) {
     const char *path = scratch_path("pid");
     CHECK_INT(open_pidfile(path), 0);
     IN_CHILD {
-        CHECK_INT(lock_holder(path), 0);
+        CHECK_INT(kernels_holder(path), 0);
     }
     CHECK_INT(write_pidfile(), 0);
     IN_CHILD {
-        CHECK_INT(lock_holder(path), getppid());
+        CHECK_INT(kernels_holder(path), getppid());
     }
 }
 

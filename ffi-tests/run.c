@@ -18,8 +18,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* ---- the programs ---- */
 
 /* Writes its first argument to standard output, its second to standard error, exits with the
@@ -154,11 +152,6 @@ static void fails(int timeout_ms, int step, int error) {
 static void refused(void) {
     fails(-1, RDAEMON_STEP_CONFIG, -EINVAL);
     CHECK_INT(talk.outputs[0].len, 0);
-}
-
-static void reap_orphans(void) {
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
-        continue;
 }
 
 /* ---- what comes back ---- */

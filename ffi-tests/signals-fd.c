@@ -20,7 +20,6 @@
 #include "tap.h"
 #include "worker.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
 #define OPEN(...)                                                                                  \
     open_signals((const int32_t[]){__VA_ARGS__}, LENGTH(((const int32_t[]){__VA_ARGS__})))
 
@@ -266,10 +265,6 @@ static unsigned long long blocked(pid_t thread) {
     return strtoull(status_field(thread, "SigBlk"), NULL, 16);
 }
 
-static unsigned long long bit(int signal) {
-    return 1ULL << (signal - 1);
-}
-
 static void *tells_its_mask(void *until) {
     atomic_store(taken, gettid());
     bump(taken + 1);
@@ -287,12 +282,12 @@ TEST(exactly_these_signals_are_blocked_in_addition_in_this_thread) {
     CHECK_INT(pthread_create(&thread, NULL, tells_its_mask, NULL), 0);
     await(taken + 1, 1);
     sigprocmask(SIG_SETMASK, &set, NULL);
-    unsigned long long expected = blocked(0) | bit(SIGHUP) | bit(SIGTERM);
+    unsigned long long expected = blocked(0) | SIGNAL_BIT(SIGHUP) | SIGNAL_BIT(SIGTERM);
     int fd = OPEN(SIGHUP, SIGTERM, SIGHUP);
     CHECK_INT(blocked(0), expected);
     CHECK_INT(blocked(atomic_load(taken)), 0);
     int other = OPEN(SIGINT, SIGRTMAX);
-    expected |= bit(SIGINT) | bit(SIGRTMAX);
+    expected |= SIGNAL_BIT(SIGINT) | SIGNAL_BIT(SIGRTMAX);
     CHECK_INT(blocked(0), expected);
     close(fd);
     close(other);

@@ -11,8 +11,6 @@
 #include "probe.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* The kernel's own view, which includes the signals that libc keeps for itself. */
 struct kernel_sigaction {
     void (*handler)(int);

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <syslog.h>
 
+#include "child.h"
 #include "crew.h"
 #include "probe.h"
 #include "rdaemon.h"
@@ -22,8 +23,6 @@
 #include "tap.h"
 
 enum { HANDS = 8, PIDFILES = 4, LIMIT_MS = 120000, MOST_TEXT = 100000, LEAST = 10 };
-
-#define STRINGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* What is rare may write to a page of a stack or of libc's data for the first time after the counts
  * of before. No leak hides in that: what is mapped and what is allocated may not grow at all. */
@@ -50,7 +49,7 @@ static int hook(void *context) {
     return 0;
 }
 
-static void spawn(struct hand *hand) {
+static void spawn_one(struct hand *hand) {
     static const uint32_t flags[] = {0, RDAEMON_SPAWN_PIDFD, RDAEMON_SPAWN_FORCE_FORK,
                                      RDAEMON_SPAWN_DETACHED};
     bool found = below(hand, 4) > 0;
@@ -253,7 +252,7 @@ static void pump(struct hand *hand) {
 /* In a process of its own, as they are the whole process's. */
 static void close_stdio(struct hand *hand) {
     unsigned subset = 1 + below(hand, 7);
-    static void (*const deeds[])(struct hand *) = {spawn, communicate, daemonize, start_daemon};
+    static void (*const deeds[])(struct hand *) = {spawn_one, communicate, daemonize, start_daemon};
     unsigned deed = below(hand, 4);
     pid_t child = fork();
     CHECK(child >= 0);
@@ -271,7 +270,7 @@ static const struct {
     const char *name;
     void (*act)(struct hand *hand);
 } deeds[] = {
-    {"spawn", spawn},
+    {"spawn", spawn_one},
     {"communicate", communicate},
     {"communicate in vain", communicate_in_vain},
     {"signal and stop a program", signal_and_stop},

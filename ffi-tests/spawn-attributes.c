@@ -24,8 +24,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 #define TRUE .argv = STRINGS("/bin/true")
 
 HELPER(linger) {
@@ -425,8 +423,6 @@ static void block(unsigned long long set) {
     CHECK_INT(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &set, NULL, 8), 0);
 }
 
-#define BIT(signal_number) (1ULL << ((signal_number)-1))
-
 static void check_told_blocked(unsigned long long set) {
     char expected[24];
     snprintf(expected, sizeof expected, "%016llx", set);
@@ -434,12 +430,13 @@ static void check_told_blocked(unsigned long long set) {
 }
 
 TEST_EACH_WAY(rule_3_2_the_signal_mask_is_inherited) {
-    static const unsigned long long masks[] = {0,
-                                               BIT(SIGUSR1),
-                                               BIT(SIGCHLD) | BIT(SIGINT) | BIT(64),
-                                               BIT(SIGUSR1) | BIT(34),
-                                               BIT(SIGSEGV) | BIT(SIGPIPE),
-                                               BIT(32) | BIT(33) | BIT(SIGUSR2)};
+    static const unsigned long long masks[] = {
+        0,
+        SIGNAL_BIT(SIGUSR1),
+        SIGNAL_BIT(SIGCHLD) | SIGNAL_BIT(SIGINT) | SIGNAL_BIT(64),
+        SIGNAL_BIT(SIGUSR1) | SIGNAL_BIT(34),
+        SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGPIPE),
+        SIGNAL_BIT(32) | SIGNAL_BIT(33) | SIGNAL_BIT(SIGUSR2)};
     for (size_t i = 0; i < LENGTH(masks); i++) {
         block(masks[i]);
         REPORT(0);
@@ -449,25 +446,26 @@ TEST_EACH_WAY(rule_3_2_the_signal_mask_is_inherited) {
 
 TEST_EACH_WAY(the_signal_mask_is_given) {
     static const int32_t blocked[] = {SIGUSR2, SIGTERM, SIGUSR2, 64, SIGHUP};
-    block(BIT(SIGUSR1) | BIT(SIGTERM));
+    block(SIGNAL_BIT(SIGUSR1) | SIGNAL_BIT(SIGTERM));
     for (uint32_t flags = 0; flags <= RDAEMON_SPAWN_RESET_SIGNALS;
          flags += RDAEMON_SPAWN_RESET_SIGNALS) {
         REPORT(.flags = flags | RDAEMON_SPAWN_SIGNAL_MASK, .blocked_signals = blocked,
                .blocked_signals_len = LENGTH(blocked));
-        check_told_blocked(BIT(SIGUSR2) | BIT(SIGTERM) | BIT(64) | BIT(SIGHUP));
+        check_told_blocked(SIGNAL_BIT(SIGUSR2) | SIGNAL_BIT(SIGTERM) | SIGNAL_BIT(64) |
+                           SIGNAL_BIT(SIGHUP));
         REPORT(.flags = flags | RDAEMON_SPAWN_SIGNAL_MASK);
         check_told_blocked(0);
     }
 }
 
 TEST_EACH_WAY(reset_signals_empties_the_signal_mask) {
-    block(BIT(SIGUSR1) | BIT(SIGTERM) | BIT(64));
+    block(SIGNAL_BIT(SIGUSR1) | SIGNAL_BIT(SIGTERM) | SIGNAL_BIT(64));
     REPORT(.flags = RDAEMON_SPAWN_RESET_SIGNALS);
     check_told_blocked(0);
 }
 
 TEST_EACH_WAY(rule_3_2_a_failure_restores_the_signal_mask) {
-    block(BIT(SIGUSR1) | BIT(SIGTERM) | BIT(64));
+    block(SIGNAL_BIT(SIGUSR1) | SIGNAL_BIT(SIGTERM) | SIGNAL_BIT(64));
     SPAWN_BADLY(RDAEMON_STEP_EXEC, -ENOENT, .argv = STRINGS("/nonexistent"));
     SPAWN_BADLY(RDAEMON_STEP_CHDIR, -ENOENT, TRUE, .working_directory = "/nonexistent",
                 .flags = RDAEMON_SPAWN_RESET_SIGNALS);
@@ -707,12 +705,13 @@ TEST_EACH_WAY(the_hook_s_context_may_be_null) {
 
 TEST_EACH_WAY(the_hook_runs_with_all_signals_blocked_and_the_program_as_asked) {
     Config config = hooked(record);
-    block(BIT(SIGUSR1));
+    block(SIGNAL_BIT(SIGUSR1));
     report_quietly(&config);
     /* SIGKILL and SIGSTOP cannot be blocked; the library may leave libc's two alone. */
-    unsigned long long never = BIT(SIGKILL) | BIT(SIGSTOP) | BIT(32) | BIT(33);
+    unsigned long long never =
+        SIGNAL_BIT(SIGKILL) | SIGNAL_BIT(SIGSTOP) | SIGNAL_BIT(32) | SIGNAL_BIT(33);
     CHECK_INT(witness->blocked | never, -1);
-    check_told_blocked(BIT(SIGUSR1));
+    check_told_blocked(SIGNAL_BIT(SIGUSR1));
 }
 
 TEST_EACH_WAY(the_hook_runs_after_all_other_steps) {
@@ -935,7 +934,7 @@ static void check_everything(const char *inner, const char *root) {
     check_told_ids("12345 12345 12345", "23456 23456 23456", "700 800");
     CHECK_STR(told("no_new_privs"), "1");
     CHECK_INT(told_pid("death_signal"), SIGUSR2);
-    check_told_blocked(BIT(SIGUSR1));
+    check_told_blocked(SIGNAL_BIT(SIGUSR1));
     CHECK_STR(told("ignored"), "0000000000000000");
     CHECK_STR(told_limit(RLIMIT_NOFILE), "20:25");
     CHECK_STR(told_limit(RLIMIT_CPU), "900:950");

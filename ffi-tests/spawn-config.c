@@ -17,8 +17,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* A program that is not there: a config that should be refused but is not ends with a step of its
  * own, and never replaces the case by a program that ends well. */
 static const char *const nothing[] = {"/nonexistent/program", NULL};

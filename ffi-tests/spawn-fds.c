@@ -21,8 +21,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 static const char *told_fd(int fd) {
     char key[16];
     snprintf(key, sizeof key, "fd.%d", fd);
@@ -824,13 +822,6 @@ TEST_BOTH_WAYS(rule_2_2_all_others_are_closed_with_neither_close_range_nor_proc)
 
 enum { SUBSETS = 8 };
 
-/* Closes the standard fds whose bits are set. */
-static void close_subset(int subset) {
-    for (int fd = 0; fd < 3; fd++)
-        if (subset >> fd & 1)
-            close(fd);
-}
-
 static bool is_closed(int subset, int fd) {
     return subset >> fd & 1;
 }
@@ -866,7 +857,7 @@ static void check_streams_of_subset(const Config *config, int subset) {
     char fds[16] = "", before[64];
     IN_CHILD {
         tell_streams_apart();
-        close_subset(subset);
+        close_standard_fds(subset);
         open_at(17, O_CLOEXEC);
         snprintf(before, sizeof before, "%s", open_fds(0));
         report_and_stop(&spawned, config);
@@ -924,7 +915,7 @@ TEST_BOTH_WAYS(rule_1_6_a_failure_is_reported_whatever_standard_fds_are_closed) 
     make_file("file", "");
     for (int subset = 0; subset < SUBSETS; subset++)
         IN_CHILD {
-            close_subset(subset);
+            close_standard_fds(subset);
             SPAWN_BADLY(RDAEMON_STEP_EXEC, -ENOENT, .argv = STRINGS("/nonexistent"));
             SPAWN_BADLY(RDAEMON_STEP_EXEC, -ENOENT, .argv = STRINGS("/nonexistent"),
                         .flags = RDAEMON_SPAWN_PIDFD,

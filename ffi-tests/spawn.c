@@ -20,8 +20,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 extern char **environ;
 
 /* ---- helpers ---- */

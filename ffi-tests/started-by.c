@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "listening.h"
 #include "probe.h"
 #include "rdaemon.h"
 #include "sandbox.h"
@@ -17,21 +18,6 @@
 #include "tap.h"
 
 static const struct rdaemon_config automatic;
-
-static void set_number(const char *name, unsigned long long value) {
-    char text[32];
-    snprintf(text, sizeof text, "%llu", value);
-    CHECK_INT(setenv(name, text, 1), 0);
-}
-
-/* A runner may itself run below a service manager. */
-static void forget_managers(void) {
-    static const char *const names[] = {
-        "LISTEN_PID",    "LISTEN_FDS",       "LISTEN_PIDFDID", "LISTEN_FDNAMES",   "NOTIFY_SOCKET",
-        "INVOCATION_ID", "SYSTEMD_EXEC_PID", "MAINPID",        "XPC_SERVICE_NAME", "XPC_FLAGS"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        unsetenv(names[i]);
-}
 
 /* What systemd does before it executes a service with one socket. */
 static void be_activated(void) {

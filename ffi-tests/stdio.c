@@ -15,15 +15,7 @@
 #include "sandbox.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 enum { SUBSETS = 8 };
-
-static void close_subset(int subset) {
-    for (int fd = 0; fd < 3; fd++)
-        if (subset >> fd & 1)
-            close(fd);
-}
 
 static void set_nofile(rlim_t limit) {
     struct rlimit both = {limit, limit};
@@ -66,7 +58,7 @@ TEST(rule_1_6_open_stdio_fills_each_subset) {
         IN_CHILD {
             open_at(0), open_at(1), open_at(2);
             intmax_t files[] = {file_of(0), file_of(1), file_of(2)};
-            close_subset(subset);
+            close_standard_fds(subset);
             CHECK_INT(QUIET(rdaemon_open_stdio()), __builtin_popcount((unsigned)subset));
             CHECK_STR(open_fds(0), "0 1 2");
             for (int fd = 0; fd < 3; fd++)
@@ -75,7 +67,7 @@ TEST(rule_1_6_open_stdio_fills_each_subset) {
 }
 
 TEST(rule_1_6_opened_stdio_survives_exec_and_is_usable) {
-    close_subset(7);
+    close_standard_fds(7);
     CHECK_INT(rdaemon_open_stdio(), 3);
     char byte;
     CHECK_INT(read(0, &byte, 1), 0);
@@ -89,7 +81,7 @@ TEST(rule_1_6_open_stdio_refuses_a_false_null_device) {
     replace_null();
     for (int subset = 1; subset < SUBSETS; subset++)
         IN_CHILD {
-            close_subset(subset);
+            close_standard_fds(subset);
             CHECK_REFUSED(rdaemon_open_stdio(), -ENODEV);
         }
 }
@@ -97,7 +89,7 @@ TEST(rule_1_6_open_stdio_refuses_a_false_null_device) {
 TEST(open_stdio_without_a_null_device_changes_nothing) {
     REQUIRE_ROOT();
     CHECK_INT(chroot(scratch()), 0);
-    close_subset(6);
+    close_standard_fds(6);
     CHECK_INT(QUIET(rdaemon_open_stdio()), -ENOENT);
     CHECK(fd_is_open(0) && !fd_is_open(1) && !fd_is_open(2) && !fd_is_open(3));
 }
@@ -110,7 +102,7 @@ TEST(open_stdio_with_nothing_to_open_needs_no_null_device) {
 
 TEST(open_stdio_that_runs_out_of_descriptors_changes_nothing) {
     /* Room for one, but two are missing. */
-    close_subset(3);
+    close_standard_fds(3);
     set_nofile(1);
     CHECK_INT(QUIET(rdaemon_open_stdio()), -EMFILE);
     CHECK(!fd_is_open(0) && !fd_is_open(1) && fd_is_open(2));
@@ -160,7 +152,7 @@ enum { SOURCES = LENGTH(sources), SAVED = 10 };
 static void restore(int subset) {
     for (int fd = 0; fd < 5; fd++)
         dup3(SAVED + fd, fd, O_CLOEXEC);
-    close_subset(subset);
+    close_standard_fds(subset);
 }
 
 /* Which file the assignment must leave at `target`, or -2 when it must be refused. */

@@ -13,8 +13,6 @@
 #include "start.h"
 #include "tap.h"
 
-#define LENGTH(array) (sizeof(array) / sizeof *(array))
-
 /* ---- /etc ---- */
 
 /* From now on /etc has these files alone. NULL: not even this one. */

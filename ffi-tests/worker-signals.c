@@ -11,14 +11,6 @@
 #include "tap.h"
 #include "worker.h"
 
-static unsigned long long set_of(pid_t pid, const char *field) {
-    return strtoull(status_field(pid, field), NULL, 16);
-}
-
-static unsigned long long bit(int signal) {
-    return 1ULL << (signal - 1);
-}
-
 static void end_it(struct start *started) {
     bump(&tally->stage);
     worker_exited(started, 7);
@@ -115,10 +107,11 @@ TEST(signals_of_the_hooks_are_not_blocked_though_the_caller_blocks_them) {
         if (!has_user2)
             worker.on_user2 = NULL;
         CHECK(rdaemon_signals_open(signals, 4) >= 3);
-        unsigned long long blocked = set_of(0, "SigBlk");
+        unsigned long long blocked = signals_in(0, "SigBlk");
         pid_t pid = start_worker(&started, &config, &worker);
-        CHECK_INT(set_of(0, "SigBlk"), blocked);
-        CHECK_INT(set_of(pid, "SigBlk"), bit(SIGHUP) | (has_user2 ? 0 : bit(SIGUSR2)));
+        CHECK_INT(signals_in(0, "SigBlk"), blocked);
+        CHECK_INT(signals_in(pid, "SigBlk"),
+                  SIGNAL_BIT(SIGHUP) | (has_user2 ? 0 : SIGNAL_BIT(SIGUSR2)));
         kill(pid, SIGUSR1);
         await(&tally->user1, 1);
         kill(pid, SIGUSR2);
@@ -140,8 +133,9 @@ static void enters_a_hook(void *context, Count *count) {
         raise(SIGUSR2);
         raise(SIGTERM);
     }
-    CHECK((set_of(0, "SigBlk") & ~(bit(SIGKILL) | bit(SIGSTOP) | bit(32) | bit(33))) ==
-          (~0ULL & ~(bit(SIGKILL) | bit(SIGSTOP) | bit(32) | bit(33))));
+    CHECK((signals_in(0, "SigBlk") &
+           ~(SIGNAL_BIT(SIGKILL) | SIGNAL_BIT(SIGSTOP) | SIGNAL_BIT(32) | SIGNAL_BIT(33))) ==
+          (~0ULL & ~(SIGNAL_BIT(SIGKILL) | SIGNAL_BIT(SIGSTOP) | SIGNAL_BIT(32) | SIGNAL_BIT(33))));
     depth--;
     bump(count);
 }
@@ -167,7 +161,7 @@ static int enters_every_hook(void *context, const struct rdaemon_daemon *daemon)
     CHECK(atomic_load(&tally->user2) >= 1);
     CHECK(atomic_load(&tally->terminates) >= 1);
     CHECK_INT(deepest, 1);
-    CHECK_INT(set_of(0, "SigBlk"), 0);
+    CHECK_INT(signals_in(0, "SigBlk"), 0);
     return 0;
 }
 
@@ -223,10 +217,12 @@ TEST(rule_3_3_a_worker_has_the_default_map) {
     struct start started;
     signal(SIGHUP, SIG_IGN);
     signal(SIGCHLD, SIG_DFL);
-    unsigned long long ignored = set_of(0, "SigIgn"), caught = set_of(0, "SigCgt");
+    unsigned long long ignored = signals_in(0, "SigIgn"), caught = signals_in(0, "SigCgt");
     pid_t pid = start_worker(&started, &config, &worker);
-    CHECK_INT(set_of(pid, "SigIgn"), ignored | bit(SIGTTIN) | bit(SIGTTOU) | bit(SIGTSTP));
-    CHECK_INT(set_of(pid, "SigCgt"), caught | bit(SIGTERM) | bit(SIGUSR1) | bit(SIGUSR2));
+    CHECK_INT(signals_in(pid, "SigIgn"),
+              ignored | SIGNAL_BIT(SIGTTIN) | SIGNAL_BIT(SIGTTOU) | SIGNAL_BIT(SIGTSTP));
+    CHECK_INT(signals_in(pid, "SigCgt"),
+              caught | SIGNAL_BIT(SIGTERM) | SIGNAL_BIT(SIGUSR1) | SIGNAL_BIT(SIGUSR2));
     static const int nothing[] = {SIGTTIN, SIGTTOU, SIGTSTP, SIGHUP, SIGUSR1};
     for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++)
         CHECK_INT(kill(pid, nothing[i]), 0);

@@ -122,3 +122,8 @@ bool file_of(int fd, struct file *file) {
     *file = (struct file){stat.st_dev, stat.st_ino};
     return true;
 }
+
+void fill(int fd, const void *bytes, size_t length) {
+    CHECK(ftruncate(fd, 0) == 0, "ftruncate: %m");
+    CHECK(pwrite(fd, bytes, length, 0) == (ssize_t)length, "pwrite: %m");
+}

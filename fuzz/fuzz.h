@@ -51,4 +51,7 @@ struct file {
 };
 bool file_of(int fd, struct file *file);
 
+/* The file has these bytes from now on, and no other. */
+void fill(int fd, const void *bytes, size_t length);
+
 #endif

@@ -65,11 +65,6 @@ static int make_file(const char *name, const char *text) {
     return fd;
 }
 
-static void fill(int fd, const void *bytes, size_t length) {
-    CHECK(ftruncate(fd, 0) == 0, "ftruncate: %m");
-    CHECK(pwrite(fd, bytes, length, 0) == (ssize_t)length, "pwrite: %m");
-}
-
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
     CHECK(mkdir(scratch_path("etc"), 0755) == 0, "etc: %m");

@@ -44,12 +44,6 @@ static int number_in(const uint8_t *bytes, size_t length) {
 
 /* ---- files ---- */
 
-/* Not through the path: closing a second fd of the file would be no lock's end here, but slow. */
-static void fill(int fd, const uint8_t *bytes, size_t length) {
-    CHECK(ftruncate(fd, 0) == 0, "ftruncate: %m");
-    CHECK(pwrite(fd, bytes, length, 0) == (ssize_t)length, "pwrite: %m");
-}
-
 static void make_stale(const uint8_t *bytes, size_t length) {
     int fd = open(stale, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     CHECK(fd >= 0, "%s: %m", stale);

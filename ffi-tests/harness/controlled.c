@@ -196,6 +196,12 @@ void stop_well(const char *pidfile, pid_t pid) {
 
 /* ---- looking ---- */
 
+void check_killed(pid_t pid, int signal) {
+    int wait_status = wait_for_exit(pid);
+    CHECK(WIFSIGNALED(wait_status));
+    CHECK_INT(WTERMSIG(wait_status), signal);
+}
+
 void until(const atomic_int *counter, int value) {
     while (*counter < value)
         sched_yield();
@@ -218,15 +224,6 @@ void wait_for_sleep(pid_t pid) {
 bool is_alive(pid_t pid) {
     char state = process_state(pid);
     return state != 'X' && state != 'Z';
-}
-
-pid_t kernels_holder(const char *pidfile) {
-    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
-    int fd = open(pidfile, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fcntl(fd, F_GETLK, &lock) != 0)
-        FAIL("%s: %s", pidfile, strerror(errno));
-    close(fd);
-    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
 }
 
 /* ---- being alone ---- */

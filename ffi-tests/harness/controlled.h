@@ -69,6 +69,9 @@ void check_query(const char *pidfile, int result, pid_t pid);
 /* Stops it, which must take no SIGKILL, and reaps it. */
 void stop_well(const char *pidfile, pid_t pid);
 
+/* Waits for a daemon that must have been ended by the signal. */
+void check_killed(pid_t pid, int signal);
+
 /* Waits until the counter has reached the value. */
 void until(const atomic_int *counter, int value);
 /* Waits until the process sleeps within a call of the library that looks again and again; it must
@@ -76,8 +79,6 @@ void until(const atomic_int *counter, int value);
 void wait_for_sleep(pid_t pid);
 /* Whether the process has not ended; a zombie has. */
 bool is_alive(pid_t pid);
-/* The process that the kernel names as the holder of the process lock, or 0. */
-pid_t kernels_holder(const char *pidfile);
 
 /*
  * Takes two locks that last as long as the process, and returns false when another process has

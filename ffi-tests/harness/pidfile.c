@@ -68,22 +68,6 @@ const char *own_line(void) {
     return line;
 }
 
-bool exists(const char *path) {
-    struct stat information;
-    return lstat(path, &information) == 0;
-}
-
-struct stat stat_of(const char *path) {
-    struct stat information;
-    if (lstat(path, &information) != 0)
-        FAIL("%s: %s", path, strerror(errno));
-    return information;
-}
-
-unsigned mode_of(const char *path) {
-    return stat_of(path).st_mode & 07777;
-}
-
 struct holder start_holder(const char *path, bool writes) {
     struct holder holder = {.ready = gate_new(), .end = gate_new()};
     holder.pid = fork_child();

@@ -46,8 +46,5 @@ void check_read_refused(const char *path, int error);
 void write_file(const char *path, const char *text, size_t length);
 /* What this process must have written. */
 const char *own_line(void);
-bool exists(const char *path);
-struct stat stat_of(const char *path);
-unsigned mode_of(const char *path);
 
 #endif

@@ -156,9 +156,12 @@ const char *status_field(pid_t pid, const char *field) {
     return value;
 }
 
+unsigned long long signals_in(pid_t pid, const char *field) {
+    return strtoull(status_field(pid, field), NULL, 16);
+}
+
 bool signal_in(pid_t pid, const char *field, int signal_number) {
-    unsigned long long set = strtoull(status_field(pid, field), NULL, 16);
-    return set >> (signal_number - 1) & 1;
+    return signals_in(pid, field) & SIGNAL_BIT(signal_number);
 }
 
 /* Reads state and parent from /proc/<pid>/stat; false when there is no such process. */
@@ -199,6 +202,15 @@ pid_t first_child_of(pid_t pid) {
 int count_children_of(pid_t pid) {
     int children[256];
     return (int)list_children(pid, children, 256);
+}
+
+pid_t kernels_holder(const char *pidfile) {
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    int fd = open(pidfile, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fcntl(fd, F_GETLK, &lock) != 0)
+        FAIL("%s: %s", pidfile, strerror(errno));
+    close(fd);
+    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
 }
 
 int wait_for_exit(pid_t pid) {

@@ -26,14 +26,21 @@ unsigned long long own_pidfd_inode(void);
 
 /* A field of /proc/<pid>/status, blanks made single spaces: status_field(0, "Uid") "0 0 0 0". */
 const char *status_field(pid_t pid, const char *field);
-/* Whether the signal is in the set that the field holds: SigBlk, SigIgn or SigCgt. */
+/* The set of signals that the field holds: SigBlk, SigIgn or SigCgt; and whether it has this one.
+ */
+unsigned long long signals_in(pid_t pid, const char *field);
 bool signal_in(pid_t pid, const char *field, int signal_number);
+#define SIGNAL_BIT(signal_number) (1ULL << ((signal_number)-1))
 /* The state letter: 'R', 'S', 'T', 'Z', ... or 'X' when there is no such process. */
 char process_state(pid_t pid);
 /* The lowest-numbered child of a process, living or zombie, or 0. */
 pid_t first_child_of(pid_t pid);
 /* How many it has, up to 256. */
 int count_children_of(pid_t pid);
+
+/* The process that the kernel names as the holder of the file's process lock, -1 for one of another
+ * pid namespace, or 0. */
+pid_t kernels_holder(const char *pidfile);
 
 /* Waits for a process below the case, even an orphan, and returns its wait status. */
 int wait_for_exit(pid_t pid);

@@ -80,6 +80,11 @@ void nothing_is_left(struct rdaemon_child *child) {
 
 /* ---- valves ---- */
 
+void reap_orphans(void) {
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        continue;
+}
+
 struct valve valve_new(void) {
     struct valve valve;
     CHECK_INT(pipe2(valve.fds, O_CLOEXEC), 0);

@@ -33,6 +33,9 @@ void check_exit(const struct rdaemon_exit *ended, uint32_t kind, int code);
 /* Closes the handle; then this process has no child, and no fd but 0 to 2. */
 void nothing_is_left(struct rdaemon_child *child);
 
+/* Waits for every process that is this one's to wait for. */
+void reap_orphans(void);
+
 /* A gate for a program, which shares no memory: a pipe that is fd GATE_FD there, and whose end of
  * file opens it. GATE_MAP(valve) is a field of its config. */
 struct valve {

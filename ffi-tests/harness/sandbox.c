@@ -20,6 +20,12 @@
 
 #include "tap.h"
 
+void close_standard_fds(int subset) {
+    for (int fd = 0; fd < 3; fd++)
+        if (subset >> fd & 1)
+            close(fd);
+}
+
 /* ---- system calls ---- */
 
 static void install_filter(struct sock_filter *code, unsigned short length) {

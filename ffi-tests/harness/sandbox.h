@@ -12,6 +12,9 @@
 
 enum { TEST_UID = 12345, TEST_GID = 23456 };
 
+/* Closes those of fds 0 to 2 whose bits are set. */
+void close_standard_fds(int subset);
+
 /* From now on the system call fails with `error`, in this process and those it makes. */
 void deny_syscall(long number, int error);
 /* The same, only when the lower half of argument `index` (from 0) equals `value`. */

@@ -176,6 +176,22 @@ const char *file_text(const char *path) {
 
 /* ---- the kernel's word ---- */
 
+bool exists(const char *path) {
+    struct stat information;
+    return lstat(path, &information) == 0;
+}
+
+struct stat stat_of(const char *path) {
+    struct stat information;
+    if (lstat(path, &information) != 0)
+        FAIL("%s: %s", path, strerror(errno));
+    return information;
+}
+
+unsigned mode_of(const char *path) {
+    return stat_of(path).st_mode & 07777;
+}
+
 long stat_field(pid_t pid, int number) {
     char path[64];
     snprintf(path, sizeof path, pid ? "/proc/%d/stat" : "/proc/self/stat", (int)pid);

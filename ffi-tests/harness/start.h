@@ -4,6 +4,8 @@
 #ifndef START_H
 #define START_H
 
+#include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "rdaemon.h"
@@ -58,6 +60,11 @@ const char *error_name(int error);
 const char *make_file(const char *name, const char *text);
 const char *make_directory(const char *name, mode_t mode);
 const char *file_text(const char *path);
+
+/* The file itself, if it is a symlink. */
+bool exists(const char *path);
+struct stat stat_of(const char *path);
+unsigned mode_of(const char *path);
 
 /* A field of /proc/<pid>/stat by its number in proc(5), from 3 on; pid 0 is this process. */
 long stat_field(pid_t pid, int number);

@@ -74,6 +74,8 @@ struct helper {
 #define EXEC_HELPER(helper_name, ...)                                                              \
     exec_helper((char *[]){"helper", "--helper", #helper_name, ##__VA_ARGS__, NULL})
 
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
 #define CHECK(condition) check_true(__FILE__, __LINE__, #condition, (condition) ? 1 : 0)
 #define CHECK_INT(actual, expected)                                                                \
     check_int(__FILE__, __LINE__, #actual, (intmax_t)(actual), (intmax_t)(expected))
