@@ -45,9 +45,10 @@ pub enum rdaemon_spawn_flags {
     /// tells of its end.
     RDAEMON_SPAWN_NO_REAP = 2048,
     /// The program is detached: in a new session that it does not lead, and the child of init, or of the nearest
-    /// subreaper, when the call returns. ret_child has its pid and pidfd; its exit status is not to be had. Streams
-    /// left at their default are /dev/null; directories, umask and signals stay the caller's unless a field says
-    /// otherwise. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a death_signal.
+    /// subreaper, when the call returns. ret_child has its pid and, where the system has such, its pidfd; its exit
+    /// status is not to be had. Streams left at their default are /dev/null; directories, umask and signals stay the
+    /// caller's unless a field says otherwise. Not with RDAEMON_SPAWN_SETSID, _PROCESS_GROUP or _NO_REAP, nor with a
+    /// death_signal.
     RDAEMON_SPAWN_DETACHED = 4096,
 }
 
