@@ -212,7 +212,8 @@ pub unsafe extern "C" fn rdaemon_control_stop(
 /// they have a hook, are not blocked in the daemon, whatever the calling process blocks. ret_daemon, which may be NULL,
 /// gets the daemon's pid and its pidfd, yours to close; its ready_fd is -1. With RDAEMON_NOTIFY_READY the call waits
 /// until run has said rdaemon_ready() or rdaemon_fail(); config->timeout_ms is the limit for that as well. A daemon
-/// that does not get ready is ended by SIGTERM, and by SIGKILL a second later.
+/// that does not get ready is ended by SIGTERM, and by SIGKILL a second later; without pidfds, as elsewhere than on
+/// Linux, one that has said rdaemon_fail() is left to end by itself.
 ///
 /// Returns the daemon's pid (> 0), in the calling process only: the daemon ends with exit(3) when run has returned, or
 /// by the signal that terminates it. So it never returns, unless it fails, in a process that does not detach (see enum
