@@ -16,10 +16,11 @@ pub(crate) fn await_steps(
     deadline: Deadline,
 ) -> Result<Grandchild, Error> {
     let end = intermediate.reap(deadline);
+    let (watch, mut patience) = end.watch(progress, deadline);
     let mut child: Option<Grandchild> = None;
-    let mut event = end.first_word(reader, progress, deadline);
     let failure = loop {
-        match event.at(Step::Report) {
+        let pidfd = child.as_ref().and_then(|child| child.pidfd.as_ref()).or(watch.as_ref());
+        match channel::next(reader.lend(), pidfd.map(Fd::lend), patience).at(Step::Report) {
             Ok(Event::Record(record, pidfd)) => match (record.error(), child) {
                 (Some(error), known) => {
                     child = known;
@@ -33,8 +34,7 @@ pub(crate) fn await_steps(
             Ok(Event::TimedOut) => break lost(progress, end, Errno::SRCH),
             Err(error) => break error,
         }
-        let pidfd = child.as_ref().and_then(|child| child.pidfd.as_ref()).map(Fd::lend);
-        event = channel::next(reader.lend(), pidfd, deadline);
+        patience = deadline;
     };
     let signal = abandon(progress, child, reader);
     Err(match (failure.errno, signal) {

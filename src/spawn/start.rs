@@ -133,16 +133,16 @@ impl Plan<'_> {
                 Half::Daemon { writer, .. } => self.child(prepared, callers, Some(writer.lend())).run_forked(),
             };
         let end = intermediate.reap(Deadline::NEVER);
+        let (watch, mut patience) = end.watch(&progress, Deadline::NEVER);
         let mut grandchild: Option<Grandchild> = None;
-        let mut event = end.first_word(&reader, &progress, Deadline::NEVER);
         loop {
-            let error = match event {
+            let pidfd = grandchild.as_ref().and_then(|grandchild| grandchild.pidfd.as_ref()).or(watch.as_ref());
+            let error = match channel::next(reader.lend(), pidfd.map(Fd::lend), patience) {
                 Ok(Event::Record(record, pidfd)) => match record.error() {
                     None => {
-                        // From now on only its end or its success counts.
-                        let watch = pidfd.as_ref().map(Fd::lend);
-                        event = channel::next(reader.lend(), watch, Deadline::NEVER);
                         grandchild = Some(Grandchild { pid: record.pid, pidfd });
+                        // Once it has introduced itself, only its end or its success counts.
+                        patience = Deadline::NEVER;
                         continue;
                     }
                     Some(error) => error,

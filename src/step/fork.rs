@@ -51,7 +51,8 @@ pub unsafe fn double_fork() -> Result<DoubleFork, Errno> {
         }
         Half::Original { reader, intermediate } => {
             let end = intermediate.reap(Deadline::NEVER);
-            match end.first_word(&reader, &progress, Deadline::NEVER) {
+            let (watch, patience) = end.watch(&progress, Deadline::NEVER);
+            match channel::next(reader.lend(), watch.as_ref().map(Fd::lend), patience) {
                 Ok(Event::Record(record, pidfd)) => match record.error() {
                     None => Ok(DoubleFork::Original { pid: record.pid, pidfd: pidfd.map(OwnedFd::from) }),
                     Some(error) => Err(error.errno),
@@ -198,15 +199,17 @@ impl Intermediate {
 }
 
 impl End {
-    /// Waits for a first record. One that was killed may have left no daemon to send it, while a foreign copy of the
-    /// writer's end may hide that; but where it has left one it has mostly said which, and then the daemon's end counts.
-    pub(crate) fn first_word(self, reader: &Fd, progress: &Progress, deadline: Deadline) -> Result<Event, Errno> {
-        if let End::Exited = self {
-            return channel::next(reader.lend(), None, deadline);
-        }
-        let daemon = Some(progress.pid()).filter(|&pid| pid > 0).and_then(|pid| sys::fd::watch_exit(pid).ok());
+    /// Whose end, and how long, to watch for a first record. One that was killed may have left no daemon to send it, while
+    /// a foreign copy of the writer's end may hide that.
+    #[inline(never)]
+    pub(crate) fn watch(self, progress: &Progress, deadline: Deadline) -> (Option<Fd>, Deadline) {
+        let daemon = match (self, progress.pid()) {
+            (End::Exited, _) => return (None, deadline),
+            (_, pid @ 1..) => sys::fd::watch_exit(pid).ok(),
+            _ => None,
+        };
         let patience = if daemon.is_some() { deadline } else { Deadline::milliseconds(1000).earlier(deadline) };
-        channel::next(reader.lend(), daemon.as_ref().map(Fd::lend), patience)
+        (daemon, patience)
     }
 
     /// The error when no record has come.

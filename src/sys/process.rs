@@ -42,12 +42,9 @@ pub(crate) fn exit_with_handlers(status: c_int) -> ! {
 pub(crate) fn is_single_threaded() -> bool {
     // The kernel refuses to unshare a thread group that has more than one member, and has nothing to do for one.
     // SAFETY: unshare(CLONE_THREAD) takes a number and changes nothing.
-    match unsafe { super::arch::syscall4(libc::SYS_unshare, libc::CLONE_THREAD as usize, 0, 0, 0) } {
-        Err(Errno::INVAL) => false,
+    unsafe { super::arch::syscall4(libc::SYS_unshare, libc::CLONE_THREAD as usize, 0, 0, 0) }.is_ok()
         // A container's filter may refuse every unshare(2). The directory has a link for each thread, and two more.
-        Err(_) => rustix::fs::stat(c"/proc/self/task").is_ok_and(|threads| threads.st_nlink == 3),
-        Ok(_) => true,
-    }
+        || rustix::fs::stat(c"/proc/self/task").is_ok_and(|threads| threads.st_nlink == 3)
 }
 
 /// Unknown here, so the careful answer.
