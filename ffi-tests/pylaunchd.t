@@ -14,15 +14,12 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
-import time
-import traceback
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "harness"))
-from cases import CASES, case, contains, equal, read, run, write
+from cases import CASES, Skip, case, children, contains, equal, main, read, run, write
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAMS = os.environ.get("EXAMPLES", os.path.join(ROOT, "target", "examples"))
@@ -30,7 +27,6 @@ PYLAUNCHD = os.path.join(PROGRAMS, "pylaunchd")
 RDAEMON = os.path.join(PROGRAMS, "rdaemon")
 ACTIVATE = os.path.join(PROGRAMS, "activate")
 SOURCES = os.path.join(ROOT, "examples", "pylaunchd")
-CASE_SECONDS = 60
 KEY = b"a key for tests"
 
 
@@ -56,6 +52,10 @@ class Case:
         self.pidfile = self.path("agent.sock.pid")
         self.log = self.path("log")
         write(self.path("key"), KEY.decode() + "\n")
+
+    def close(self):
+        if sys.exc_info()[0] and os.path.isfile(self.log):
+            print("# " + read(self.log).replace("\n", "\n# "))
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -115,7 +115,7 @@ class Case:
 def bury_all_but(alive=()):
     """Waits for the end of all other processes that were started here."""
     while True:
-        others = [pid for pid, _ in demo.children() if pid not in alive]
+        others = [pid for pid, _ in children() if pid not in alive]
         if not others:
             return
         os.waitpid(others[0], 0)
@@ -613,67 +613,25 @@ def the_plain_daemon_lives_and_ends(t):
 # ---- running them ----
 
 
-def routes_of_pylaunchd():
-    return ["--exec"] + (["--embed"] if "--embed  " in run(PYLAUNCHD).stdout else [])
+def on_each_route(function):
+    def on(route):
+        def case_on_route(t):
+            if route == "--embed" and "--embed  " not in run(PYLAUNCHD).stdout:
+                raise Skip("no Python inside here")
+            t.route = route
+            function(t, route)
+
+        case_on_route.__name__ = "%s_(%s)" % (function.__name__, route[2:])
+        return case_on_route
+
+    return [on("--exec"), on("--embed")]
 
 
-def run_case(function, route):
-    def too_late(signum, frame):
-        raise AssertionError("not done after %d s" % CASE_SECONDS)
-
-    signal.signal(signal.SIGALRM, too_late)
-    signal.setitimer(signal.ITIMER_REAL, CASE_SECONDS, 5)  # again, as the clean-up may wait too
-    try:
-        with tempfile.TemporaryDirectory() as directory:
-            case = Case(route or "--exec", os.path.realpath(directory))
-            try:
-                function(case, route) if route else function(case)
-                demo.expect_no_process(0, True)
-                return True
-            except Exception:
-                print("# " + traceback.format_exc().replace("\n", "\n# "))
-                if os.path.isfile(case.log):
-                    print("# " + read(case.log).replace("\n", "\n# "))
-                return False
-    finally:
-        signal.alarm(0)
-        demo.slay_children()
+def expand(function):
+    return on_each_route(function) if "route" in inspect.signature(function).parameters else [function]
 
 
-def plan():
-    """Name, function, and route or None."""
-    wanted = sys.argv[1:]
-    for function in CASES:
-        name = function.__name__.replace("_", " ")
-        routed = "route" in inspect.signature(function).parameters
-        for route in ("--exec", "--embed") if routed else (None,):
-            if not wanted or any(word in name for word in wanted):
-                yield name + (" (%s)" % route[2:] if route else ""), function, route
-
-
-def main():
-    if not demo.adopt_orphans():
-        print("1..0 # SKIP the system has no PR_SET_CHILD_SUBREAPER")
-        return
-    routes = routes_of_pylaunchd()
-    cases = list(plan())
-    print("1..%d" % len(cases))
-    failures = 0
-    for number, (name, function, route) in enumerate(cases, 1):
-        if route and route not in routes:
-            required = os.environ.get("RDAEMON_REQUIRE_ALL") == "1"
-            failures += required
-            form = "not ok %d - %s: no Python inside here" if required else "ok %d - %s # SKIP no Python inside here"
-            print(form % (number, name))
-            continue
-        began = time.monotonic()
-        passed = run_case(function, route)
-        failures += not passed
-        print("%s %d - %s" % ("ok" if passed else "not ok", number, name), flush=True)
-        if os.environ.get("TIMES"):
-            print("# %.2f s" % (time.monotonic() - began))
-    sys.exit(failures > 0)
-
+CASES[:] = [each for function in CASES for each in expand(function)]
 
 if __name__ == "__main__":
-    main()
+    main(lambda directory: Case("--exec", directory))
