@@ -1226,8 +1226,8 @@ int rdaemon_check(const struct rdaemon_config *config,
 /// Call fflush(NULL) first: what is buffered then would be written by both processes.
 ///
 /// On Linux (x86-64, AArch64) the process between shares the memory of the original one, which sleeps meanwhile, so
-/// that the memory is copied once and not twice; no SIGCHLD tells of its end. Elsewhere, and with RDAEMON_CLASSIC_FORK,
-/// it has a copy, and its end raises a SIGCHLD.
+/// that the memory is copied once and not twice; no SIGCHLD tells of its end. Elsewhere, with RDAEMON_CLASSIC_FORK or a
+/// timeout_ms, and where there are, or have been, more threads, it has a copy, and its end raises a SIGCHLD.
 ///
 /// config: NULL, 0 for the defaults. ret_daemon and ret_status may be NULL, the former not with RDAEMON_NOTIFY_READY.
 ///

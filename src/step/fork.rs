@@ -34,8 +34,8 @@ pub enum DoubleFork {
 /// lead.
 ///
 /// The process between the two has gone, and is reaped, when the original returns. On Linux (x86-64, AArch64), in a
-/// process of one thread, it shares the original's memory, which is copied once then. Not async-signal-safe: fork(2) runs
-/// the handlers of pthread_atfork(3), once for each copy.
+/// process that has never had more than one thread, it shares the original's memory, which is copied once then. Not
+/// async-signal-safe: fork(2) runs the handlers of pthread_atfork(3), once for each copy.
 ///
 /// # Safety
 ///
