@@ -99,6 +99,9 @@ static void tame_spawn(void *bytes) {
     TAME_ARRAY(config, identity.groups, 10, some_groups);
     config->hook = NULL;
     config->hook_context = NULL;
+    /* No pid is so high: the number of a child that is to come would be its to join. */
+    if (config->process_group > 0)
+        config->process_group |= 1 << 30;
     /* A child that fails is gone afterwards. */
     config->flags &= ~(uint32_t)RDAEMON_SPAWN_NO_REAP;
 }
