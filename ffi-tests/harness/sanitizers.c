@@ -23,8 +23,10 @@ const char *__tsan_default_options(void) {
     return BOTH ":die_after_fork=0:atexit_sleep_ms=0:report_thread_leaks=0";
 }
 
+#define RACE(name) "race:^" name "$\nrace:^__interceptor_" name "$\n"
+
 /* The library closes fds by raw system calls, which ThreadSanitizer does not see: to it a number
  * that another thread gets next is one that two threads have at once. */
 const char *__tsan_default_suppressions(void) {
-    return "race:^pipe2$\nrace:^socketpair$\nrace:^socket$\nrace:^fcntl$\nrace:^close$\n";
+    return RACE("pipe2") RACE("socketpair") RACE("socket") RACE("fcntl") RACE("close");
 }
