@@ -522,7 +522,6 @@ TEST(the_environment_of_a_set_uid_program_is_not_believed) {
 
 /* ---- LISTEN_PIDFDID ---- */
 
-/* The inode of a pidfd, where pidfds live on a file system of their own. */
 TEST(the_inode_of_the_own_pidfd_is_consumed_too) {
     offer_listeners(1, "web");
     set_number("LISTEN_PIDFDID", own_pidfd_inode());

@@ -637,10 +637,10 @@ TEST(strings_of_a_handle_are_not_read_beyond_it) {
     int server = begin();
     struct rdaemon_syslog sound = handle;
     memset(handle.ident, 'x', sizeof handle.ident);
-    char expected[128];
-    CHECK_INT(log_text("x"), 0);
+    char expected[128]; /* of what the handle is before the call, which writes to it */
     snprintf(expected, sizeof expected, "<%d>%.63s[%d]: x", LOG_DAEMON | LOG_INFO, handle.ident,
              (int)getpid());
+    CHECK_INT(log_text("x"), 0);
     CHECK_STR(received(server), expected);
     handle = sound;
     close(server);
