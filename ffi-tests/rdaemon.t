@@ -1020,13 +1020,11 @@ def a_killed_program_is_started_again(t):
 FORWARDED = ("HUP", "QUIT", "USR1", "USR2", "ALRM", "WINCH")
 TELL_SIGNALS = """
 import os, signal, sys
-def tell(number, frame):
-    os.write(1, (signal.Signals(number).name + "\\n").encode())
-for name in sys.argv[1:]:
-    signal.signal(getattr(signal, "SIG" + name), tell)
+told = [getattr(signal, "SIG" + name) for name in sys.argv[1:]]
+signal.pthread_sigmask(signal.SIG_BLOCK, told)
 print("ready", flush=True)
 while True:
-    signal.pause()
+    os.write(1, (signal.sigwait(told).name + "\\n").encode())
 """
 
 
