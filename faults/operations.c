@@ -337,10 +337,12 @@ static void release_pidfd(struct outcome *outcome) {
 
 /* ---- spawn ---- */
 
+/* It lives until the caller has looked for it. */
 HELPER(describe_itself) {
     char text[4096];
     describe(text, sizeof text);
-    return write(1, text, strlen(text)) < 0;
+    bool is_written = write(1, text, strlen(text)) >= 0;
+    return !is_written || read(0, text, 1) != 0;
 }
 
 static int agree(void *context) {
@@ -397,6 +399,8 @@ static void release_child(struct outcome *outcome) {
     struct rdaemon_exit end;
     if (outcome->result <= 0)
         return;
+    close(child.fds[0]);
+    child.fds[0] = -1;
     int result = rdaemon_child_wait(RDAEMON_SIZED(&child), -1, RDAEMON_SIZED(&end));
     if (result == 0 && end.returncode != 0)
         snprintf(scene->ended, sizeof scene->ended, "%d", end.returncode);

@@ -248,6 +248,45 @@ TEST(a_pid_that_is_reused_at_any_moment_of_a_stop_that_kills) {
     in_pid_namespace(kill_at_each_moment);
 }
 
+/* ---- a daemon that dies while it starts ---- */
+
+static int daemonize(void) {
+    struct rdaemon_config config = {.detach = RDAEMON_DETACH_YES};
+    int pid = rdaemon_daemonize(RDAEMON_SIZED(&config), NULL, 0, RDAEMON_SIZED(&outcome));
+    if (pid == 0)
+        _exit(0);
+    return pid;
+}
+
+/* When the caller opens a pidfd of it, its pid is another process's. */
+static void start_and_meddle(void) {
+    struct controller controller = {.call = daemonize, .ready = gate_new()};
+    pthread_t thread;
+    struct held_call call;
+    moment = (struct moment){.fate = REUSED};
+    CHECK_INT(pthread_create(&thread, NULL, control, &controller), 0);
+    gate_wait(controller.ready);
+    while (next_held(&controller, &call)) {
+        pid_t opened = call.number == SYS_pidfd_open ? (pid_t)call.arguments[0] : 0;
+        if (opened == call.pid)
+            continue; /* the daemon's own, for its report, which it will not live to make */
+        if (opened != 0) {
+            moment.daemon = opened;
+            meddle();
+        }
+        held_release(controller.fd, &call);
+    }
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    close(controller.fd);
+    CHECK_INT(controller.result, -ESRCH);
+    CHECK(moment.bystander != 0);
+    check_untouched(moment.bystander);
+}
+
+TEST(a_pid_that_is_reused_while_a_daemon_starts) {
+    in_pid_namespace(start_and_meddle);
+}
+
 /* ---- where no pidfd is to be had ---- */
 
 /* The number alone is not enough to signal by. */

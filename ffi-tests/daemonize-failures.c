@@ -466,7 +466,7 @@ FAILURE(dispositions_denied, SET_SIGNALS, EPERM) {
     deny_syscall(SYS_rt_sigaction, EPERM);
 }
 
-FAILURE(introduction_denied, DOUBLE_FORK, ESRCH) {
+FAILURE(report_denied, REPORT, ESRCH) {
     deny_syscall(SYS_sendmsg, EPERM);
     deny_syscall(SYS_sendto, EPERM);
 }

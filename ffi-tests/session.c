@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "probe.h"
+#include "sandbox.h"
 #include "tap.h"
 #include "trace.h"
 
@@ -117,6 +119,21 @@ TEST(double_fork_without_pidfd_leaves_no_descriptor) {
     snapshot_take(&before);
     wait_for_exit(fork_daemon(NULL));
     CHECK(snapshot_same(&before));
+}
+
+TEST(double_fork_that_cannot_wait_for_the_daemon_leaves_none) {
+    IN_CHILD {
+        deny_syscall(SYS_ppoll, ENOMEM);
+#ifdef SYS_poll
+        deny_syscall(SYS_poll, ENOMEM);
+#endif
+        int pid = rdaemon_double_fork(NULL);
+        while (pid == 0)
+            pause();
+        CHECK_INT(pid, -ENOMEM);
+    }
+    while (wait(NULL) > 0)
+        continue;
 }
 
 TEST(double_fork_leaves_no_descriptor_in_the_daemon) {

@@ -24,8 +24,8 @@ pub extern "C" fn rdaemon_setsid() -> c_int {
 /// -1 on a system without pidfds or when no fd was free for it; in the grandchild it is left alone.
 ///
 /// Returns twice: the grandchild's pid (> 0) in the original process, 0 in the grandchild. The process between the two
-/// has ended and is reaped by then. On failure it returns once, with any error of socketpair(2), mmap(2), fork(2)
-/// or setsid(2); -ESRCH: somebody killed the process between; then no grandchild goes on.
+/// has ended and is reaped by then. On failure it returns once, and no grandchild goes on: any error of socketpair(2),
+/// mmap(2), fork(2), setsid(2), poll(2) or recvmsg(2); -ESRCH: somebody killed the process between, or the grandchild.
 ///
 /// The memory is copied once, where that is possible, and the handlers of pthread_atfork(3) run once for each copy: as
 /// with rdaemon_daemonize(). Not async-signal-safe. In a process with more threads only the calling one continues in

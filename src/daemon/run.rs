@@ -1,17 +1,16 @@
 use super::config::Flags;
 use super::opened::Opened;
 use super::plan::Plan;
-use crate::channel::{self, Channel, Record};
+use crate::channel::Channel;
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
 use crate::grandchild;
 use crate::pidfile::Pidfile;
-use crate::step::fork::{Copies, Half, fork_twice};
+use crate::step::fork::{Copies, Half, fork_twice, report};
 use crate::step::stdio::OpenedStdio;
 use crate::step::{self, Identity};
 use crate::stream::Stream;
 use crate::sys::fd::{self, Fd};
-use crate::sys::process::exit;
 use crate::sys::progress::Progress;
 use crate::sys::signals::{Disposition, Mask, set};
 use crate::terminate::{self, Hooks};
@@ -88,13 +87,15 @@ impl<'p> Plan<'p> {
         match fork_twice(channel, &progress, self.copies())? {
             Half::Daemon { writer, mask } => {
                 opened.writer = writer.number();
-                self.run_in_daemon(&mut opened, &writer, progress);
+                let result = self.become_daemon(&mut opened, Some(&progress));
+                progress.reach(Step::Report as i32);
+                report(&writer, &progress, result);
                 let daemon = self.daemon(stdio, opened, Some(writer));
                 self.final_mask(mask, true).install();
                 Ok(Daemonized::Daemon(daemon))
             }
             Half::Original { reader, intermediate } => {
-                let child = grandchild::await_steps(&reader, intermediate, &progress, deadline)?;
+                let child = grandchild::await_report(&reader, intermediate, &progress, deadline)?;
                 opened.hand_over();
                 let channel = self.has(Flags::NOTIFY_READY).then(|| reader.into());
                 Ok(Daemonized::Original { pid: child.pid, pidfd: child.pidfd.map(OwnedFd::from), channel })
@@ -105,18 +106,6 @@ impl<'p> Plan<'p> {
     /// While the intermediate shares its memory the original process sleeps, and sees no time limit pass.
     fn copies(&self) -> Copies {
         if self.has(Flags::CLASSIC_FORK) || self.config.timeout.is_some() { Copies::Twice } else { Copies::Once }
-    }
-
-    /// Returns only if every step has succeeded, and the original process knows it or has gone.
-    fn run_in_daemon(&self, opened: &mut Opened<'_>, writer: &Fd, progress: Progress) {
-        let result = self.become_daemon(opened, Some(&progress));
-        progress.reach(Step::Report as i32);
-        let report = result.map_or_else(Record::failure, |()| Record::success(Step::Report, 0));
-        match channel::send(writer.lend(), report, None) {
-            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) if result.is_ok() => {}
-            // Nothing of the caller's runs: no atexit handler, no flush. The original process cleans up.
-            _ => exit(1),
-        }
     }
 
     #[inline(never)]

@@ -7,8 +7,9 @@ use super::prepared::Prepared;
 use crate::channel::{self, Channel, Event};
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step};
+use crate::grandchild::await_report;
 use crate::step;
-use crate::step::fork::{Copies, Grandchild, Half, abandon, fork_twice};
+use crate::step::fork::{Copies, Half, fork_twice, report};
 use crate::sys::child_signals::Set;
 use crate::sys::clone::{Job, Made, Memory, Request, vfork, vfork_is_real};
 use crate::sys::fd::{self, Fd};
@@ -130,31 +131,25 @@ impl Plan<'_> {
         let (reader, intermediate) =
             match fork_twice(prepared.channel()?, &progress, Copies::Twice).map_err(of_spawn)? {
                 Half::Original { reader, intermediate } => (reader, intermediate),
-                Half::Daemon { writer, .. } => self.child(prepared, callers, Some(writer.lend())).run_forked(),
+                Half::Daemon { writer, .. } => {
+                    report(&writer, &progress, Ok(()));
+                    self.child(prepared, callers, Some(writer.lend())).run_forked()
+                }
             };
-        let end = intermediate.reap(Deadline::NEVER);
-        let (watch, mut patience) = end.watch(&progress, Deadline::NEVER);
-        let mut grandchild: Option<Grandchild> = None;
-        loop {
-            let pidfd = grandchild.as_ref().and_then(|grandchild| grandchild.pidfd.as_ref()).or(watch.as_ref());
-            let error = match channel::next(reader.lend(), pidfd.map(Fd::lend), patience) {
-                Ok(Event::Record(record, pidfd)) => match record.error() {
-                    None => {
-                        grandchild = Some(Grandchild { pid: record.pid, pidfd });
-                        // Once it has introduced itself, only its end or its success counts.
-                        patience = Deadline::NEVER;
-                        continue;
-                    }
-                    Some(error) => error,
-                },
-                Ok(Event::Ended | Event::TimedOut) => match grandchild.take() {
-                    Some(Grandchild { pid, pidfd }) => return Ok(Made { pid, pidfd }),
-                    None => end.as_error(),
-                },
-                Err(errno) => Error::new(Step::Channel, errno),
-            };
-            abandon(&progress, grandchild, &reader);
-            return Err(of_spawn(error));
+        let grandchild = await_report(&reader, intermediate, &progress, Deadline::NEVER).map_err(of_spawn)?;
+        // The end without another record is that of the channel: the program has been executed, or it was killed.
+        let pidfd = grandchild.pidfd.as_ref().map(Fd::lend);
+        let failure = match channel::next(reader.lend(), pidfd, Deadline::NEVER) {
+            Ok(Event::Record(record, _)) => record.error(),
+            Ok(Event::Ended | Event::TimedOut) => None,
+            Err(errno) => Some(Error::new(Step::Channel, errno)),
+        };
+        match failure {
+            None => Ok(Made { pid: grandchild.pid, pidfd: grandchild.pidfd }),
+            Some(error) => {
+                grandchild.bury(&reader);
+                Err(error)
+            }
         }
     }
 }
@@ -166,7 +161,11 @@ fn is_shortage(errno: Errno) -> bool {
 
 /// The double fork's own failures, in the words of a spawn.
 fn of_spawn(error: Error) -> Error {
-    if error.step == Step::DoubleFork { error.of(Step::Fork) } else { error }
+    match error.step {
+        Step::DoubleFork => error.of(Step::Fork),
+        Step::Report => error.of(Step::Channel),
+        _ => error,
+    }
 }
 
 /// A failed child is nobody's business but the caller's of spawn.

@@ -1,9 +1,10 @@
 //! The double fork: a child that leads no session, so that it can never acquire a controlling terminal, and that is
 //! nobody's child but init's.
 
-use crate::channel::{self, Channel, Event, Record};
+use crate::channel::{self, Channel, Record};
 use crate::deadline::{Deadline, pause};
 use crate::error::{At, Error, Step};
+use crate::grandchild;
 use crate::sys;
 use crate::sys::clone::call_in_shared_memory;
 use crate::sys::errno;
@@ -45,23 +46,15 @@ pub enum DoubleFork {
 pub unsafe fn double_fork() -> Result<DoubleFork, Errno> {
     let (channel, progress) = (Channel::new()?, Progress::new()?);
     match fork_twice(channel, &progress, Copies::Once).map_err(|error| error.errno)? {
-        Half::Daemon { mask, .. } => {
+        Half::Daemon { writer, mask } => {
+            report(&writer, &progress, Ok(()));
             mask.install();
             Ok(DoubleFork::Daemon)
         }
         Half::Original { reader, intermediate } => {
-            let end = intermediate.reap(Deadline::NEVER);
-            let (watch, patience) = end.watch(&progress, Deadline::NEVER);
-            match channel::next(reader.lend(), watch.as_ref().map(Fd::lend), patience) {
-                Ok(Event::Record(record, pidfd)) => match record.error() {
-                    None => Ok(DoubleFork::Original { pid: record.pid, pidfd: pidfd.map(OwnedFd::from) }),
-                    Some(error) => Err(error.errno),
-                },
-                _ => {
-                    abandon(&progress, None, &reader);
-                    Err(Errno::SRCH)
-                }
-            }
+            let daemon = grandchild::await_report(&reader, intermediate, &progress, Deadline::NEVER);
+            let daemon = daemon.map_err(|error| error.errno)?;
+            Ok(DoubleFork::Original { pid: daemon.pid, pidfd: daemon.pidfd.map(OwnedFd::from) })
         }
     }
 }
@@ -90,8 +83,8 @@ pub(crate) enum Copies {
     Twice,
 }
 
-/// The double fork itself. The first record down the channel is the daemon's, with its pid and a pidfd, or the reason
-/// of the intermediate why there is no daemon. Neither of the two returns but the daemon that was not given up.
+/// The double fork itself. The first record down the channel is the daemon's [`report`], or the reason of the
+/// intermediate why there is no daemon.
 pub(crate) fn fork_twice(channel: Channel, progress: &Progress, copies: Copies) -> Result<Half, Error> {
     // Blocked in the original already, no signal can run a handler in, or kill, the half-made child. A process with
     // more threads cannot have that; there the child's first act must do.
@@ -109,10 +102,6 @@ pub(crate) fn fork_twice(channel: Channel, progress: &Progress, copies: Copies) 
     let Channel { reader, writer } = channel;
     if forked == Ok(0) {
         drop(reader);
-        introduce(&writer);
-        if progress.is_given_up() {
-            exit(1);
-        }
         return Ok(Half::Daemon { writer, mask: mask.unwrap_or_else(Mask::block_all) });
     }
     mask.map(Mask::install);
@@ -146,14 +135,16 @@ fn make_daemon(channel: &Channel, progress: &Progress) {
     }
 }
 
-/// Tells the original process who the daemon is. One that cannot be told, but lives, could not be told of a failure.
-fn introduce(writer: &Fd) {
+/// Tells the original process how the daemon's steps ended, and who it is. Returns if the daemon is to go on: all is
+/// well, and the original process has gone, or knows it and has not given up.
+pub(crate) fn report(writer: &Fd, progress: &Progress, result: Result<(), Error>) {
     let pid = getpid().as_raw_pid();
     let pidfd = sys::fd::pidfd_open(pid).ok();
-    let introduction = Record::success(Step::DoubleFork, pid);
-    match channel::send(writer.lend(), introduction, pidfd.as_ref().map(Fd::lend)) {
-        Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => {}
-        Err(_) => exit(1),
+    let record = result.map_or_else(Record::failure, |()| Record::success(Step::Report, pid));
+    match channel::send(writer.lend(), record, pidfd.as_ref().map(Fd::lend)) {
+        Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) if result.is_ok() && !progress.is_given_up() => {}
+        // Nothing of the caller's runs: no atexit handler, no flush. The original process cleans up.
+        _ => exit(1),
     }
 }
 
@@ -176,7 +167,7 @@ pub(crate) enum End {
 impl Intermediate {
     /// Waits for its end, which is near: it does nothing that can block. One that somebody stopped is killed when the
     /// time is up.
-    pub(crate) fn reap(self, deadline: Deadline) -> End {
+    pub(crate) fn reap(&self, deadline: Deadline) -> End {
         let pid = Pid::from_raw(self.0);
         let mut end = End::Unknown;
         let mut options = if deadline.is_never() { wait_options() } else { wait_options() | WaitOptions::NOHANG };
@@ -196,88 +187,21 @@ impl Intermediate {
             }
         }
     }
+
+    /// Whether the process of that number is of the session that this one has made: the daemon, as long as there is
+    /// nobody else. A number that has become another process's is not.
+    pub(crate) fn has_in_its_session(&self, pid: c_int) -> bool {
+        sys::process::session_of(pid) == self.0
+    }
 }
 
 impl End {
-    /// Whose end, and how long, to watch for a first record. One that was killed may have left no daemon to send it, while
-    /// a foreign copy of the writer's end may hide that.
-    #[inline(never)]
-    pub(crate) fn watch(self, progress: &Progress, deadline: Deadline) -> (Option<Fd>, Deadline) {
-        let daemon = match (self, progress.pid()) {
-            (End::Exited, _) => return (None, deadline),
-            (_, pid @ 1..) => sys::fd::watch_exit(pid).ok(),
-            _ => None,
-        };
-        let patience = if daemon.is_some() { deadline } else { Deadline::milliseconds(1000).earlier(deadline) };
-        (daemon, patience)
-    }
-
     /// The error when no record has come.
     pub(crate) fn as_error(self) -> Error {
         match self {
             End::Killed(signal) => Error::killed(Step::DoubleFork, signal),
             End::Exited | End::Unknown => Error::new(Step::DoubleFork, Errno::SRCH),
             End::TimedOut => Error::new(Step::DoubleFork, Errno::TIMEDOUT),
-        }
-    }
-}
-
-/// The process at the end of the double fork, as the original knows it.
-pub(crate) struct Grandchild {
-    pub(crate) pid: c_int,
-    pub(crate) pidfd: Option<Fd>,
-}
-
-impl Grandchild {
-    /// Makes sure that a grandchild that failed, or took too long, ends, and that its locks go with it. Answers the
-    /// signal that ended it, if it is this process's to wait for (a subreaper's).
-    pub(crate) fn bury(self, reader: &Fd) -> Option<i32> {
-        let pid = Pid::from_raw(self.pid)?;
-        // Only one in an uninterruptible sleep takes longer.
-        let patience = Deadline::milliseconds(1000);
-        if let Some(pidfd) = &self.pidfd {
-            let _ = sys::process::kill_by_pidfd(pidfd.lend(), libc::SIGKILL);
-            let _ = channel::wait_readable([pidfd.lend(); 2], patience);
-        } else if has_channel(reader) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-        loop {
-            match waitpid(Some(pid), WaitOptions::NOHANG) {
-                Ok(None) if !patience.has_passed() => pause(),
-                Ok(Some((_, status))) => return status.terminating_signal(),
-                Ok(None) | Err(_) => return None,
-            }
-        }
-    }
-}
-
-/// Makes sure that nothing of it goes on; answers the signal that ended it, where that is known.
-pub(crate) fn abandon(progress: &Progress, child: Option<Grandchild>, reader: &Fd) -> Option<i32> {
-    // One that has not started yet ends by itself when it sees this; one that has, has introduced itself.
-    progress.give_up();
-    child.or_else(|| introduced(reader)).unwrap_or_else(|| unseen(progress.pid(), reader)).bury(reader)
-}
-
-/// The daemon whose record nobody has waited for.
-fn introduced(reader: &Fd) -> Option<Grandchild> {
-    match channel::receive(reader.lend()) {
-        Ok(Event::Record(record, pidfd)) if record.error().is_none() => Some(Grandchild { pid: record.pid, pidfd }),
-        _ => None,
-    }
-}
-
-/// The daemon that has said nothing, as the intermediate knew it.
-fn unseen(pid: i32, reader: &Fd) -> Grandchild {
-    let pidfd = sys::fd::pidfd_open(pid).ok();
-    Grandchild { pid, pidfd: pidfd.filter(|_| has_channel(reader)) }
-}
-
-/// Whether the grandchild has its end of the channel, and so its number, still.
-pub(crate) fn has_channel(reader: &Fd) -> bool {
-    loop {
-        match channel::receive(reader.lend()) {
-            Ok(Event::Record(..)) => {}
-            result => return matches!(result, Err(Errno::AGAIN)),
         }
     }
 }

@@ -6,11 +6,11 @@
 
 use super::line::Line;
 use super::{LEVELS, Syslog, check_priority};
-use crate::channel::{self, Channel, Record};
+use crate::channel::Channel;
 use crate::deadline::Deadline;
 use crate::error::{At, Error, Step, refuse};
 use crate::grandchild;
-use crate::step::fork::{Copies, Half, fork_twice};
+use crate::step::fork::{Copies, Half, fork_twice, report};
 use crate::step::{self, Identity};
 use crate::sys::fd::{self, Act, Fd};
 use crate::sys::poll::{Place, poll};
@@ -72,16 +72,13 @@ pub(crate) fn start_pump(
     match fork_twice(channel, &progress, Copies::Twice).map_err(|error| error.of(Step::LogPump))? {
         Half::Daemon { writer, .. } => {
             let settled = let_go(&log, inputs, &writer).at(Step::LogPump).and_then(|()| settle());
-            let report = settled.map_or_else(Record::failure, |()| Record::success(Step::Report, 0));
-            if channel::send(writer.lend(), report, None).is_err() || settled.is_err() {
-                exit(1);
-            }
+            report(&writer, &progress, settled);
             drop(writer);
             run(&mut log, inputs)
         }
         Half::Original { reader, intermediate } => {
             *inputs = [None, None];
-            grandchild::await_steps(&reader, intermediate, &progress, Deadline::NEVER)
+            grandchild::await_report(&reader, intermediate, &progress, Deadline::NEVER)
                 .map(drop)
                 .map_err(|error| error.of(Step::LogPump))
         }
