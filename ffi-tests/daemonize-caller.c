@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "controlled.h"
 #include "probe.h"
 #include "rdaemon.h"
 #include "sandbox.h"
@@ -178,39 +179,6 @@ TEST(a_caller_may_ignore_sigchld) {
     reap_all();
 }
 
-struct held_start {
-    struct start start;
-    struct gate *ready;
-    int fd;
-};
-
-static void *start_held(void *context) {
-    static const long tells[] = {SYS_sendmsg};
-    struct held_start *held = context;
-    held->fd = hold_syscalls(tells, 1);
-    gate_open(held->ready);
-    start_well(&held->start, NULL, NULL);
-    return NULL;
-}
-
-/* The end of the intermediate is nobody's to see then, and there is no time limit. */
-TEST(a_daemon_that_is_slow_to_report_is_waited_for_where_sigchld_is_ignored,
-     .time_limit_ms = 20000) {
-    IN_CHILD {
-        struct held_start held = {.ready = gate_new()};
-        pthread_t thread;
-        signal(SIGCHLD, SIG_IGN);
-        CHECK_INT(pthread_create(&thread, NULL, start_held, &held), 0);
-        gate_wait(held.ready);
-        struct held_call report = held_next(held.fd);
-        for (double begin = now_ms(); now_ms() < begin + 1500;)
-            usleep(10000);
-        held_release(held.fd, &report);
-        CHECK_INT(pthread_join(thread, NULL), 0);
-    }
-    reap_all();
-}
-
 static void reap_in_handler(int signal) {
     (void)signal;
     int saved = errno;
@@ -297,6 +265,99 @@ TEST(interruptions_are_retried) {
         atomic_store(&stop, true);
         pthread_join(thread, NULL);
         CHECK(sigchlds > 0);
+    }
+    reap_all();
+}
+
+/* ---- daemons that are slow to report ---- */
+
+struct held_start {
+    struct start start;
+    struct rdaemon_config config;
+    struct gate *ready;
+    int fd;
+    pid_t daemon;
+};
+
+static void *start_held(void *context) {
+    static const long tells[] = {SYS_sendmsg};
+    struct held_start *held = context;
+    held->fd = hold_syscalls(tells, 1);
+    gate_open(held->ready);
+    start(&held->start, &held->config, NULL);
+    return NULL;
+}
+
+/* Its report waits for longer than the library does for nobody; with a time limit for ever. */
+static void start_slowly(struct held_start *held) {
+    pthread_t thread;
+    held->ready = gate_new();
+    CHECK_INT(pthread_create(&thread, NULL, start_held, held), 0);
+    gate_wait(held->ready);
+    struct held_call report = held_next(held->fd);
+    held->daemon = report.pid;
+    if (held->config.timeout_ms == 0) {
+        for (double begin = now_ms(); now_ms() < begin + 1500;)
+            usleep(10000);
+        held_release(held->fd, &report);
+    }
+    CHECK_INT(pthread_join(thread, NULL), 0);
+}
+
+static void starts_slowly(void) {
+    struct held_start held = {.fd = -1};
+    start_slowly(&held);
+    CHECK(held.start.result > 0);
+}
+
+/* The end of the intermediate is nobody's to see then. */
+TEST(a_daemon_that_is_slow_to_report_is_waited_for_where_sigchld_is_ignored,
+     .time_limit_ms = 20000) {
+    IN_CHILD {
+        signal(SIGCHLD, SIG_IGN);
+        starts_slowly();
+    }
+    reap_all();
+}
+
+TEST(a_daemon_that_is_slow_to_report_is_waited_for_without_a_pidfd_of_it, .time_limit_ms = 20000) {
+    IN_CHILD {
+        signal(SIGCHLD, SIG_IGN);
+        deny_syscall(SYS_pidfd_open, ENOSYS);
+        starts_slowly();
+    }
+    reap_all();
+}
+
+static pid_t original;
+
+static void die_unless_original(void) {
+    if (getpid() != original)
+        raise(SIGKILL);
+}
+
+/* The intermediate has not told the daemon's number then. */
+static void kill_intermediate_after_its_fork(void) {
+    original = getpid();
+    CHECK_INT(pthread_atfork(NULL, die_unless_original, NULL), 0);
+}
+
+TEST(a_daemon_that_is_slow_to_report_is_waited_for_though_the_intermediate_was_killed,
+     .time_limit_ms = 20000) {
+    IN_CHILD {
+        kill_intermediate_after_its_fork();
+        starts_slowly();
+    }
+    reap_all();
+}
+
+TEST(a_daemon_that_takes_too_long_is_killed_though_the_intermediate_was_killed) {
+    IN_CHILD {
+        struct held_start held = {.config.timeout_ms = 300};
+        kill_intermediate_after_its_fork();
+        start_slowly(&held);
+        CHECK_INT(held.start.result, -ETIMEDOUT);
+        CHECK(!is_alive(held.daemon));
     }
     reap_all();
 }

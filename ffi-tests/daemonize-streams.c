@@ -324,8 +324,12 @@ TEST(stderr_becomes_an_inherited_stdout_without_a_spare_fd) {
                                     .streams = {{0},
                                                 {.action = RDAEMON_STREAM_INHERIT},
                                                 {.action = RDAEMON_STREAM_SAME_AS_STDOUT}}};
+    struct start started;
     open_as(1, "out");
-    run_daemon(&config, has_one_output);
+    adopt_orphans();
+    start_well(&started, &config, has_one_output);
+    CHECK(started.daemon.pidfd >= 3);
+    lived(&started);
 }
 
 /* ---- terminals ---- */

@@ -121,6 +121,30 @@ TEST(double_fork_without_pidfd_leaves_no_descriptor) {
     CHECK(snapshot_same(&before));
 }
 
+/* Two numbers for the channel, of which one is free again for the pidfd. */
+TEST(double_fork_needs_two_spare_descriptors_and_no_more) {
+    for (rlim_t limit = 0; limit <= 8; limit++) {
+        IN_CHILD {
+            int pidfd = -7;
+            for (int fd = 3; fd < 100; fd++)
+                close(fd);
+            close(0);
+            CHECK_INT(setrlimit(RLIMIT_NOFILE, &(struct rlimit){limit, limit}), 0);
+            int pid = rdaemon_double_fork(&pidfd);
+            while (pid == 0)
+                pause();
+            if (limit < 5) {
+                CHECK_INT(pid, -EMFILE);
+            } else {
+                CHECK(pidfd >= 3);
+                kill(pid, SIGKILL);
+            }
+        }
+        while (wait(NULL) > 0)
+            continue;
+    }
+}
+
 TEST(double_fork_that_cannot_wait_for_the_daemon_leaves_none) {
     IN_CHILD {
         deny_syscall(SYS_ppoll, ENOMEM);

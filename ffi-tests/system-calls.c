@@ -31,9 +31,9 @@ static void check_calls(uint32_t flags, const int expected[TRACE_OTHER]) {
 }
 
 TEST(a_default_daemonize_makes_as_many_calls_as_its_list_has) {
-    check_calls(0, (const int[]){21, 3, 24});
+    check_calls(0, (const int[]){22, 3, 24});
 }
 
 TEST(with_the_classic_fork_it_makes_as_many_calls_as_its_list_has) {
-    check_calls(RDAEMON_CLASSIC_FORK, (const int[]){21, 4, 23});
+    check_calls(RDAEMON_CLASSIC_FORK, (const int[]){22, 4, 23});
 }

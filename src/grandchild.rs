@@ -25,22 +25,22 @@ pub(crate) fn await_report(
     deadline: Deadline,
 ) -> Result<Grandchild, Error> {
     let end = intermediate.reap(deadline);
-    // A foreign copy of the writer's end of the channel may hide its end.
-    let watch = known_pid(progress).and_then(|pid| sys::fd::watch_exit(pid).ok());
-    let patience = match end {
-        End::Exited => deadline,
-        _ if watch.is_some() => deadline,
-        // There may be nobody to report.
-        _ => Deadline::milliseconds(1000).earlier(deadline),
-    };
-    let failure = match channel::next(reader.lend(), watch.as_ref().map(Fd::lend), patience).at(Step::Report) {
-        Ok(Event::Record(record, pidfd)) => match record.error() {
-            None => return Ok(Grandchild { pid: record.pid, pidfd }),
-            Some(error) => error,
-        },
-        Ok(Event::TimedOut) if deadline.has_passed() => lost(progress, end, Errno::TIMEDOUT),
-        Ok(Event::Ended | Event::TimedOut) => lost(progress, end, Errno::SRCH),
-        Err(error) => error,
+    let known = progress.pid();
+    let watch = sys::fd::watch_exit(known).ok().filter(|_| intermediate.made_session_of(known));
+    // A foreign copy of the writer's end of the channel may hide that there is nobody to report.
+    let patience = || if watch.is_some() { deadline } else { Deadline::milliseconds(1000).earlier(deadline) };
+    let failure = loop {
+        match channel::next(reader.lend(), watch.as_ref().map(Fd::lend), patience()).at(Step::Report) {
+            Ok(Event::Record(record, pidfd)) => match record.error() {
+                // It may have had no fd to spare, or no right to send it.
+                None => return Ok(Grandchild { pid: record.pid, pidfd: pidfd.or(as_pidfd(watch)) }),
+                Some(error) => break error,
+            },
+            Ok(Event::TimedOut) if deadline.has_passed() => break lost(progress, end, Errno::TIMEDOUT),
+            Ok(Event::TimedOut) if intermediate.has_left_somebody() => {}
+            Ok(Event::Ended | Event::TimedOut) => break lost(progress, end, Errno::SRCH),
+            Err(error) => break error,
+        }
     };
     let signal = abandon(progress, &intermediate, watch, reader);
     Err(match (failure.errno, signal) {
@@ -49,9 +49,9 @@ pub(crate) fn await_report(
     })
 }
 
-/// The number that the intermediate has left.
-fn known_pid(progress: &Progress) -> Option<c_int> {
-    Some(progress.pid()).filter(|&pid| pid > 0)
+/// Elsewhere it is a kqueue.
+fn as_pidfd(watch: Option<Fd>) -> Option<Fd> {
+    watch.filter(|_| cfg!(target_os = "linux"))
 }
 
 /// No word from it, or not in time: the step it had reached is in the memory it shares.
@@ -66,14 +66,29 @@ fn lost(progress: &Progress, end: End, errno: Errno) -> Error {
 
 /// Makes sure that nothing of it goes on; answers the signal that ended it, where that is known.
 fn abandon(progress: &Progress, intermediate: &Intermediate, watch: Option<Fd>, reader: &Fd) -> Option<i32> {
-    // One that nobody knows ends by itself when it sees this; one that goes on has reported.
+    // One whose number is not known yet ends by itself when it sees this.
     progress.give_up();
-    let reported = match channel::receive(reader.lend()) {
-        Ok(Event::Record(record, pidfd)) if record.error().is_none() => Some(Grandchild { pid: record.pid, pidfd }),
-        _ => None,
-    };
-    let known = || known_pid(progress).filter(|&pid| intermediate.has_in_its_session(pid));
-    reported.or_else(|| known().map(|pid| Grandchild { pid, pidfd: watch }))?.bury(reader)
+    let pid = progress.pid();
+    match channel::receive(reader.lend()) {
+        Ok(Event::Record(record, pidfd @ Some(_))) if record.error().is_none() => {
+            Grandchild { pid: record.pid, pidfd }.bury(reader)
+        }
+        _ if intermediate.made_session_of(pid) => Grandchild { pid, pidfd: watch }.bury(reader),
+        _ => reap(pid, Deadline::milliseconds(0)),
+    }
+}
+
+/// The signal that ended this process, if it is this one's to wait for.
+#[inline(never)]
+fn reap(pid: c_int, patience: Deadline) -> Option<i32> {
+    let pid = Pid::from_raw(pid)?;
+    loop {
+        match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(None) if !patience.has_passed() => pause(),
+            Ok(Some((_, status))) => return status.terminating_signal(),
+            Ok(None) | Err(_) => return None,
+        }
+    }
 }
 
 impl Grandchild {
@@ -83,20 +98,19 @@ impl Grandchild {
         let pid = Pid::from_raw(self.pid)?;
         // Only one in an uninterruptible sleep takes longer.
         let patience = Deadline::milliseconds(1000);
-        let killed = self.pidfd.as_ref().map(|pidfd| sys::process::kill_by_pidfd(pidfd.lend(), libc::SIGKILL));
-        if matches!(killed, None | Some(Err(Errno::NOSYS))) && has_channel(reader) {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-        if let Some(pidfd) = &self.pidfd {
-            let _ = channel::wait_readable([pidfd.lend(); 2], patience);
-        }
-        loop {
-            match waitpid(Some(pid), WaitOptions::NOHANG) {
-                Ok(None) if !patience.has_passed() => pause(),
-                Ok(Some((_, status))) => return status.terminating_signal(),
-                Ok(None) | Err(_) => return None,
+        match &self.pidfd {
+            Some(pidfd) if cfg!(target_os = "linux") => {
+                let _ = sys::process::kill_by_pidfd(pidfd.lend(), libc::SIGKILL);
             }
+            _ if has_channel(reader) => {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+            _ => {}
         }
+        if let Some(watch) = &self.pidfd {
+            let _ = channel::wait_readable([watch.lend(); 2], patience);
+        }
+        reap(self.pid, patience)
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) enum Copies {
 }
 
 /// The double fork itself. The first record down the channel is the daemon's [`report`], or the reason of the
-/// intermediate why there is no daemon.
+/// intermediate why there is no daemon. A daemon that was given up already does not return.
 pub(crate) fn fork_twice(channel: Channel, progress: &Progress, copies: Copies) -> Result<Half, Error> {
     // Blocked in the original already, no signal can run a handler in, or kill, the half-made child. A process with
     // more threads cannot have that; there the child's first act must do.
@@ -102,6 +102,11 @@ pub(crate) fn fork_twice(channel: Channel, progress: &Progress, copies: Copies) 
     let Channel { reader, writer } = channel;
     if forked == Ok(0) {
         drop(reader);
+        // The intermediate may have been killed before it could.
+        progress.set_pid(getpid().as_raw_pid());
+        if progress.is_given_up() {
+            exit(1);
+        }
         return Ok(Half::Daemon { writer, mask: mask.unwrap_or_else(Mask::block_all) });
     }
     mask.map(Mask::install);
@@ -138,10 +143,11 @@ fn make_daemon(channel: &Channel, progress: &Progress) {
 /// Tells the original process how the daemon's steps ended, and who it is. Returns if the daemon is to go on: all is
 /// well, and the original process has gone, or knows it and has not given up.
 pub(crate) fn report(writer: &Fd, progress: &Progress, result: Result<(), Error>) {
-    let pid = getpid().as_raw_pid();
-    let pidfd = sys::fd::pidfd_open(pid).ok();
-    let record = result.map_or_else(Record::failure, |()| Record::success(Step::Report, pid));
-    match channel::send(writer.lend(), record, pidfd.as_ref().map(Fd::lend)) {
+    let pidfd = sys::fd::pidfd_open(progress.pid()).ok();
+    let record = result.map_or_else(Record::failure, |()| Record::success(Step::Report, progress.pid()));
+    let sent = channel::send(writer.lend(), record, pidfd.as_ref().map(Fd::lend));
+    // A user may have too many fds in flight.
+    match sent.or_else(|_| channel::send(writer.lend(), record, None)) {
         Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) if result.is_ok() && !progress.is_given_up() => {}
         // Nothing of the caller's runs: no atexit handler, no flush. The original process cleans up.
         _ => exit(1),
@@ -188,10 +194,19 @@ impl Intermediate {
         }
     }
 
-    /// Whether the process of that number is of the session that this one has made: the daemon, as long as there is
-    /// nobody else. A number that has become another process's is not.
-    pub(crate) fn has_in_its_session(&self, pid: c_int) -> bool {
-        sys::process::session_of(pid) == self.0
+    /// Whether the process of that number is of the session that this one has made: then it is the daemon, and nobody
+    /// whom the number was given to after its end. Where that may not be asked it is believed.
+    pub(crate) fn made_session_of(&self, pid: c_int) -> bool {
+        match sys::process::session_of(pid) {
+            Ok(session) => session == self.0,
+            Err(errno) => errno != Errno::SRCH,
+        }
+    }
+
+    /// Whether anybody is left of the process group that this one has made.
+    pub(crate) fn has_left_somebody(&self) -> bool {
+        let group = Pid::from_raw(self.0);
+        group.is_some_and(|group| rustix::process::test_kill_process_group(group) != Err(Errno::SRCH))
     }
 }
 

@@ -75,13 +75,13 @@ pub(crate) fn wait_options() -> WaitOptions {
 
 /// Whether getsid(2) names the caller.
 pub(crate) fn leads_session() -> bool {
-    session_of(0) == rustix::process::getpid().as_raw_pid()
+    session_of(0) == Ok(rustix::process::getpid().as_raw_pid())
 }
 
-/// getsid(2), or -1. It is 0 where the leader is outside of the pid namespace, for which rustix has no value.
-pub(crate) fn session_of(pid: c_int) -> c_int {
+/// getsid(2). It is 0 where the leader is outside of the pid namespace, for which rustix has no value.
+pub(crate) fn session_of(pid: c_int) -> Result<c_int, Errno> {
     // SAFETY: getsid takes a number.
-    unsafe { libc::getsid(pid) }
+    super::errno::result(unsafe { libc::getsid(pid) })
 }
 
 /// Waits for a child whose end is near, and forgets it. Somebody else may have done so: then that is that.

@@ -38,13 +38,13 @@ impl Progress {
         self.page().pid.load(Ordering::Relaxed)
     }
 
-    /// The original process waits no longer. A daemon that goes on all the same has reported before this.
+    /// The original process waits no longer. The number of a daemon that goes on all the same is known by now.
     pub(crate) fn give_up(&self) {
         self.page().given_up.store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// Asked by the daemon once it has reported.
+    /// Asked by the daemon once its number is there, before its first step; and when it has reported.
     pub(crate) fn is_given_up(&self) -> bool {
         fence(Ordering::SeqCst);
         self.page().given_up.load(Ordering::SeqCst) != 0
