@@ -13,9 +13,11 @@
 #include <fcntl.h>
 #include <gnu/libc-version.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #ifdef HAVE_LIBDAEMON
 #include <libdaemon/daemon.h>
@@ -53,6 +55,36 @@ static pid_t ours_double_fork(void) {
     return pid;
 }
 
+// The least that makes a daemon of a double fork: its calls alone, with one copy of the memory.
+static int begin_session_and_fork(void *cpus) {
+    if (setsid() < 0 || (cpus && sched_setaffinity(0, sizeof(cpu_set_t), cpus) != 0))
+        _exit(1);
+    if (fork() == 0)
+        note(STARTED);
+    _exit(0);
+}
+
+static pid_t bare_calls_restoring(cpu_set_t *cpus) {
+    static char stack[64 * 1024] __attribute__((aligned(16)));
+    pid_t pid = clone(begin_session_and_fork, stack + sizeof stack, CLONE_VM | CLONE_VFORK, cpus);
+    return pid < 0 ? -1 : waitpid(pid, NULL, __WALL);
+}
+
+static pid_t bare_calls(void) {
+    return bare_calls_restoring(NULL);
+}
+
+static pid_t bare_calls_on_this_cpu(void) {
+    cpu_set_t cpus, this_cpu;
+    CPU_ZERO(&this_cpu);
+    CPU_SET(sched_getcpu(), &this_cpu);
+    if (sched_getaffinity(0, sizeof cpus, &cpus) != 0 ||
+        sched_setaffinity(0, sizeof this_cpu, &this_cpu) != 0)
+        return -1;
+    pid_t pid = bare_calls_restoring(&cpus);
+    return sched_setaffinity(0, sizeof cpus, &cpus) != 0 ? -1 : pid;
+}
+
 static void note_that_it_goes_on(void) {
     note(GOES_ON);
 }
@@ -85,6 +117,8 @@ static const struct method {
     {"ours", ours_copying_once},
     {"ours+classic", ours_classic},
     {"ours+forks", ours_double_fork},
+    {"bare", bare_calls},
+    {"bare+affinity", bare_calls_on_this_cpu},
     {"daemon", libc_daemon},
 #ifdef HAVE_LIBDAEMON
     {"libdaemon", libdaemon},
